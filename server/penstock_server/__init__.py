@@ -1,0 +1,1 @@
+"""Penstock: one gRPC server for live and bulk NLP inference."""

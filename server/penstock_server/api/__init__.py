@@ -1,0 +1,1 @@
+"""The gRPC edge: servicers, messages, statuses. The only package that imports grpc."""

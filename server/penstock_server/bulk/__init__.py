@@ -1,0 +1,1 @@
+"""Uploads, inputs, results and the journal of jobs: synchronous, on local disk."""

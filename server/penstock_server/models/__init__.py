@@ -1,0 +1,1 @@
+"""The model repository: folders, manifests, versions."""

@@ -1,0 +1,1 @@
+"""Queues, cost and plans: synchronous, deterministic, time is an argument."""

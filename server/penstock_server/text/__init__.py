@@ -1,0 +1,1 @@
+"""Texts to token rows, over the kernels."""
