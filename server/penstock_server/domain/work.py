@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -49,7 +49,8 @@ class Work:
         sink: Takes the outputs.
         arrival_ns: When the work was submitted.
         deadline_ns: When the answer stops being of use; None for never.
-        cancelled: Set by the owner; rows not yet in a batch are then dropped.
+        cancelled: Set by the scheduler's ``cancel``; rows not yet in a batch are dropped.
+        started: Whether any row has been put into a batch.
     """
 
     model: ModelKey
@@ -59,7 +60,8 @@ class Work:
     sink: RowSink
     arrival_ns: int
     deadline_ns: int | None = None
-    cancelled: bool = field(default=False)
+    cancelled: bool = False
+    started: bool = False
 
 
 @dataclass(frozen=True, slots=True)

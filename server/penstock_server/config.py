@@ -1,0 +1,156 @@
+"""Configuration: every limit has a name, a unit and a default here.
+
+Values come from defaults, then a TOML file (``--config``), then command-line flags. Relations between limits
+are checked once, at start.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from penstock_server.domain.errors import InvalidRequest
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the configuration file; unknown names are errors."""
+
+
+class RequestLimits(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a single request may hold."""
+
+    rows_max: int = 1024
+    text_bytes_max: int = 1 << 20
+    message_bytes_max: int = 32 << 20
+    stream_in_flight_default: int = 64
+    stream_in_flight_max: int = 1024
+    id_bytes_max: int = 128
+
+
+class QueueLimits(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much may wait; full means refuse now.
+
+    The live default is about four seconds of MiniLM fp32 on two cores (7,500 tokens a second there), more than
+    any live deadline that makes sense on a CPU.
+    """
+
+    live_tokens_max: int = 32_768
+    flex_tokens_max: int = 1 << 20
+    bulk_tokens_max: int = 1 << 24
+
+
+class LaneConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How engines share the machine.
+
+    ``live_batch_tokens_max`` bounds how long a live batch blocks the next one; ``bulk_batch_tokens`` is the size
+    at which length-sorted bulk batches were most efficient on single-thread sessions (252-276 rows/s on two
+    cores against 70-76 for unsorted batches of 32 rows; MiniLM fp32, review sentences).
+    """
+
+    live_threads: int = 0
+    live_batch_tokens_max: int = 512
+    bulk_lanes: int = 0
+    bulk_batch_tokens: int = 256
+    bulk_slots: int = 2
+    lookahead_rows: int = 64
+
+
+class BulkConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Bulk jobs."""
+
+    jobs_running_max: int = 2
+    window_rows: int = 4096
+    upload_bytes_max: int = 8 << 30
+    windows_in_memory_max: int = 2
+
+
+class ServerConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole configuration of one server."""
+
+    host: str = "127.0.0.1"
+    port: int = 50051
+    models_dir: Path = Path("models")
+    data_dir: Path = Path("data")
+    log_format: Literal["console", "json"] = "console"
+    drain_grace_s: float = 30.0
+    requests: RequestLimits = RequestLimits()
+    queues: QueueLimits = QueueLimits()
+    lanes: LaneConfig = LaneConfig()
+    bulk: BulkConfig = BulkConfig()
+
+    def live_threads(self) -> int:
+        """Threads of the live engine: as configured, or all cores this process may use."""
+        return self.lanes.live_threads or usable_cores()
+
+    def bulk_lanes(self) -> int:
+        """Single-thread bulk lanes: as configured, or one for each usable core."""
+        return self.lanes.bulk_lanes or usable_cores()
+
+
+def usable_cores() -> int:
+    """Cores this process may run on, as its affinity mask says."""
+    return max(1, len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def load_config(path: Path | None = None, **overrides: object) -> ServerConfig:
+    """Builds and checks the configuration.
+
+    Args:
+        path: A TOML file, or None for defaults.
+        overrides: Top-level values that win over the file; None means not given.
+
+    Raises:
+        InvalidRequest: The file cannot be read, has an unknown name or a wrong value, or limits contradict
+            each other. The message names the file and the value.
+    """
+    raw: dict[str, object] = {}
+    if path is not None:
+        try:
+            raw = msgspec.toml.decode(path.read_bytes())
+        except (OSError, msgspec.DecodeError) as err:
+            raise InvalidRequest(f"Cannot read the configuration file {path}: {err}") from err
+    raw.update({name: value for name, value in overrides.items() if value is not None})
+    try:
+        config = msgspec.convert(raw, ServerConfig, strict=False, dec_hook=_decode_path)
+    except msgspec.ValidationError as err:
+        raise InvalidRequest(f"Wrong configuration{f' in {path}' if path else ''}: {err}") from err
+    _check(config)
+    return config
+
+
+def _decode_path(kind: type, value: object) -> object:
+    if kind is Path:
+        return value if isinstance(value, Path) else Path(str(value))
+    raise NotImplementedError(kind)
+
+
+def _check(config: ServerConfig) -> None:
+    """Checks relations between limits."""
+    rules = [
+        (0 <= config.port <= 65535, "port must be from 0 (any free port) to 65535"),
+        (config.drain_grace_s >= 0, "drain_grace_s must not be negative"),
+        (config.lanes.live_threads >= 0 and config.lanes.bulk_lanes >= 0, "lanes: counts must not be negative"),
+        (config.lanes.bulk_slots >= 1, "lanes.bulk_slots must be at least 1"),
+        (config.lanes.live_batch_tokens_max > 0, "lanes.live_batch_tokens_max must be positive"),
+        (config.lanes.bulk_batch_tokens > 0, "lanes.bulk_batch_tokens must be positive"),
+        (
+            config.queues.live_tokens_max >= config.lanes.live_batch_tokens_max,
+            "queues.live_tokens_max must be at least lanes.live_batch_tokens_max, or no live batch fills",
+        ),
+        (
+            config.requests.text_bytes_max < config.requests.message_bytes_max,
+            "requests.text_bytes_max must be below requests.message_bytes_max",
+        ),
+        (
+            1 <= config.requests.stream_in_flight_default <= config.requests.stream_in_flight_max,
+            "requests.stream_in_flight_default must be from 1 to stream_in_flight_max",
+        ),
+        (config.bulk.window_rows >= 1, "bulk.window_rows must be at least 1"),
+        (config.bulk.jobs_running_max >= 1, "bulk.jobs_running_max must be at least 1"),
+    ]
+    for holds, message in rules:
+        if not holds:
+            raise InvalidRequest(f"Wrong configuration: {message}.")

@@ -1,0 +1,221 @@
+"""Decides which rows make the next batch on a lane.
+
+Synchronous and deterministic: time is an argument, nothing awaits, nothing is read from outside. The dispatcher
+of the server and a simulator on a virtual clock run the same code.
+
+Live lanes take LIVE_CRITICAL before LIVE, earliest deadline first, under a token budget. Bulk lanes take FLEX
+before BULK; on a CPU they run at idle priority, so the kernel gives them just the cycles that live lanes leave.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+from penstock_server.domain.errors import DeadlineUnmeetable, Overloaded
+from penstock_server.domain.model import ModelKey
+from penstock_server.domain.tasks import OverloadPolicy, RequestClass
+from penstock_server.domain.work import BatchPart, BatchPlan, Work
+from penstock_server.scheduling.queues import ClassQueue, DeadlineQueue, QueuedWork
+from penstock_server.scheduling.rate import TokenRate
+
+
+class LaneKind(Enum):
+    """What a lane computes."""
+
+    LIVE = "live"
+    BULK = "bulk"
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerLimits:
+    """Bounds of the queues and batches, in tokens.
+
+    A batch's tokens are counted with padding: rows times the longest row. A single row may exceed the budget.
+
+    Attributes:
+        live_tokens_max: LIVE_CRITICAL and LIVE tokens that may wait, each.
+        flex_tokens_max: FLEX tokens that may wait.
+        bulk_tokens_max: BULK tokens that may wait.
+        live_batch_tokens_max: Most tokens of a live batch.
+        bulk_batch_tokens: Most tokens of a bulk batch.
+        lookahead_rows: How many works past the head are looked at to fill a batch.
+    """
+
+    live_tokens_max: int
+    flex_tokens_max: int
+    bulk_tokens_max: int
+    live_batch_tokens_max: int
+    bulk_batch_tokens: int
+    lookahead_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a lane does next, and which rows are given up because their deadline has passed."""
+
+    batch: BatchPlan | None
+    expired: tuple[BatchPart, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class QueueDepth:
+    """What waits in one class."""
+
+    rows: int
+    tokens: int
+
+
+_CLASSES_BY_LANE = {
+    LaneKind.LIVE: (RequestClass.LIVE_CRITICAL, RequestClass.LIVE),
+    LaneKind.BULK: (RequestClass.FLEX, RequestClass.BULK),
+}
+_DEMOTIONS = {
+    OverloadPolicy.REJECT: (),
+    OverloadPolicy.DEMOTE_TO_FLEX: (RequestClass.FLEX,),
+    OverloadPolicy.DEMOTE_TO_BULK: (RequestClass.BULK,),
+}
+
+
+class Scheduler:
+    """Queues of work, and the choice of the next batch. Owned by one thread."""
+
+    def __init__(self, limits: SchedulerLimits) -> None:
+        self._limits = limits
+        self._queues = {
+            RequestClass.LIVE_CRITICAL: ClassQueue(limits.live_tokens_max),
+            RequestClass.LIVE: ClassQueue(limits.live_tokens_max),
+            RequestClass.FLEX: ClassQueue(limits.flex_tokens_max),
+            RequestClass.BULK: ClassQueue(limits.bulk_tokens_max),
+        }
+        self._rates = {kind: TokenRate() for kind in LaneKind}
+
+    def admit(self, work: Work, now_ns: int, overload: OverloadPolicy = OverloadPolicy.REJECT) -> None:
+        """Queues work, possibly in a lower class.
+
+        Args:
+            work: At least one row; its ``request_class`` is lowered if it is demoted.
+            now_ns: The time.
+            overload: What may happen if the class's queue is full.
+
+        Raises:
+            DeadlineUnmeetable: The deadline has passed.
+            Overloaded: The queue is full and demotion is not allowed or does not help.
+        """
+        if work.deadline_ns is not None and work.deadline_ns <= now_ns:
+            raise DeadlineUnmeetable("The deadline had passed when the request was admitted; allow more time.")
+        tokens = int(work.tokens.lengths[work.rows].sum())
+        for request_class in (work.request_class, *_DEMOTIONS[overload]):
+            queue = self._queues[request_class]
+            if request_class >= work.request_class and queue.has_room(tokens):
+                work.request_class = request_class
+                queue.push(work)
+                return
+        raise self._overloaded(work.request_class, tokens)
+
+    def plan(self, lane: LaneKind, now_ns: int) -> Decision:
+        """Chooses the next batch of a lane and removes its rows from the queues.
+
+        Cancelled rows are skipped, expired rows are returned and never computed.
+        """
+        expired: list[BatchPart] = []
+        for request_class in _CLASSES_BY_LANE[lane]:
+            queue = self._queues[request_class]
+            self._expire_heads(queue, now_ns, expired)
+            model = queue.most_urgent_model()
+            if model is not None:
+                batch = self._fill(lane, queue, model)
+                return Decision(batch, tuple(expired))
+        return Decision(None, tuple(expired))
+
+    def complete(self, lane: LaneKind, plan: BatchPlan, start_ns: int, end_ns: int) -> None:
+        """Learns from a batch that has run."""
+        self._rates[lane].add(plan.tokens, end_ns - start_ns)
+
+    def cancel(self, work: Work) -> None:
+        """Drops the rows of a work that are not in a batch yet. No effect the second time."""
+        work.cancelled = True
+        self._queues[work.request_class].drop(work)
+
+    def depth(self, request_class: RequestClass) -> QueueDepth:
+        """What waits in one class now."""
+        queue = self._queues[request_class]
+        return QueueDepth(queue.rows, queue.tokens)
+
+    def _expire_heads(self, queue: ClassQueue, now_ns: int, expired: list[BatchPart]) -> None:
+        """Gives up all work whose deadline has passed; the heads are the earliest."""
+        while (model := queue.most_urgent_model()) is not None:
+            head = queue.of_model(model).head()
+            if head is None or head.work.deadline_ns is None or head.work.deadline_ns > now_ns:
+                return
+            expired.append(BatchPart(head.work, queue.drop(head.work)))
+
+    def _fill(self, lane: LaneKind, queue: ClassQueue, model: ModelKey) -> BatchPlan:
+        """Fills a batch from the head on, looking past works that do not fit."""
+        budget = (
+            self._limits.live_batch_tokens_max if lane is LaneKind.LIVE else self._limits.bulk_batch_tokens
+        )
+        draft = _Draft(budget)
+        for queued in _candidates(queue.of_model(model), self._limits.lookahead_rows):
+            rows = draft.rows_that_fit(queued)
+            if rows:
+                first_length = int(queued.lengths[queued.next_row])
+                tokens_before = queued.tokens_left
+                taken = queue.take(queued, rows)
+                draft.add(BatchPart(queued.work, taken), first_length, tokens_before - queued.tokens_left)
+            if draft.is_full:
+                break
+        for part in draft.parts:
+            part.work.started = True
+        return BatchPlan(model, tuple(draft.parts), draft.rows, draft.padded_length, draft.tokens)
+
+    def _overloaded(self, request_class: RequestClass, tokens: int) -> Overloaded:
+        queue = self._queues[request_class]
+        lane = LaneKind.LIVE if request_class <= RequestClass.LIVE else LaneKind.BULK
+        retry_after_s = self._rates[lane].seconds_for(queue.tokens + tokens - queue.tokens_max)
+        return Overloaded(
+            f"The {request_class.name} queue is full ({queue.tokens:,} of {queue.tokens_max:,} tokens wait). "
+            "Try again after the delay in RetryInfo, or allow the request to be demoted to FLEX or BULK.",
+            retry_after_s=retry_after_s,
+            request_class=request_class.name,
+        )
+
+
+def _candidates(queue: DeadlineQueue, lookahead: int) -> list[QueuedWork]:
+    head = queue.head()
+    # A work with many rows fills a batch by itself; sorting the others would be for nothing.
+    if head is not None and head.rows_left >= lookahead:
+        return [head]
+    return list(queue.in_order(lookahead))
+
+
+class _Draft:
+    """A batch being filled: padded tokens stay within the budget, but for a first row longer than it."""
+
+    def __init__(self, budget: int) -> None:
+        self.budget = budget
+        self.parts: list[BatchPart] = []
+        self.rows = 0
+        self.padded_length = 0
+        self.tokens = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether not even a row of the present length fits any more."""
+        return self.rows > 0 and (self.rows + 1) * self.padded_length > self.budget
+
+    def rows_that_fit(self, queued: QueuedWork) -> int:
+        """How many of the work's next rows fit. They come longest first, so the first decides the padding."""
+        padded = max(self.padded_length, int(queued.lengths[queued.next_row]))
+        fit = self.budget // max(padded, 1) - self.rows
+        if self.rows == 0:
+            fit = max(fit, 1)
+        return int(np.clip(fit, 0, queued.rows_left))
+
+    def add(self, part: BatchPart, first_length: int, tokens: int) -> None:
+        self.parts.append(part)
+        self.rows += len(part.rows)
+        self.padded_length = max(self.padded_length, first_length)
+        self.tokens += tokens
