@@ -1,0 +1,18 @@
+"""Native kernels under the server: tokenising texts and laying out batches.
+
+Every kernel has a plain Python twin in ``penstock_kernels.reference``, which is its specification;
+``PENSTOCK_KERNELS=reference`` in the environment selects the twins at import.
+"""
+
+from __future__ import annotations
+
+import os
+
+from penstock_kernels.rows import IndexArray, TokenRows
+
+if os.environ.get("PENSTOCK_KERNELS", "native") == "reference":
+    from penstock_kernels.reference import l2_normalize, mean_pool, pack_rows
+else:
+    from penstock_kernels._batch import l2_normalize, mean_pool, pack_rows
+
+__all__ = ["IndexArray", "TokenRows", "l2_normalize", "mean_pool", "pack_rows"]

@@ -1,0 +1,7 @@
+"""Plain Python twins of all kernels: their specification, and the fallback without a compiler."""
+
+from __future__ import annotations
+
+from penstock_kernels.reference_batch import l2_normalize, mean_pool, pack_rows
+
+__all__ = ["l2_normalize", "mean_pool", "pack_rows"]

@@ -1,0 +1,48 @@
+"""Tokenised rows: what tokenizers return and ``pack_rows`` reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+IndexArray: TypeAlias = NDArray[np.int64] | NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenRows:
+    """Rows of token ids, one after the other, without padding. Immutable: the arrays are read-only.
+
+    Attributes:
+        ids: int32 ``[tokens]``, special tokens included.
+        type_ids: uint8 ``[tokens]``; 0 or 1 as the post-processor says.
+        starts: int64 ``[rows + 1]``; row ``r`` is ``ids[starts[r]:starts[r + 1]]``.
+        truncated: bool ``[rows]``; tokens were cut to the limit.
+        valid: bool ``[rows]``; False if the input's bytes were not UTF-8: such a row has no tokens.
+        offsets: int32 ``[tokens, 2]``, begin and end of each token's text in code points of its input
+            ((0, 0) for special tokens that the post-processor added), or None unless asked for.
+    """
+
+    ids: NDArray[np.int32]
+    type_ids: NDArray[np.uint8]
+    starts: NDArray[np.int64]
+    truncated: NDArray[np.bool_]
+    valid: NDArray[np.bool_]
+    offsets: NDArray[np.int32] | None = None
+
+    def __post_init__(self) -> None:
+        for array in (self.ids, self.type_ids, self.starts, self.truncated, self.valid, self.offsets):
+            if array is not None:
+                array.setflags(write=False)
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return len(self.starts) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int32]:
+        """Tokens of each row: int32 ``[rows]``."""
+        return np.diff(self.starts).astype(np.int32)
