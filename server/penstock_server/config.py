@@ -6,6 +6,7 @@ are checked once, at start.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from pathlib import Path
 from typing import Literal
@@ -42,6 +43,16 @@ class QueueLimits(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     bulk_tokens_max: int = 1 << 24
 
 
+class TlsConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Certificate chain and private key, PEM files. With ``client_ca`` only clients with a certificate of that
+    authority are let in.
+    """
+
+    certificate: Path
+    private_key: Path
+    client_ca: Path | None = None
+
+
 class LaneConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How engines share the machine.
 
@@ -76,6 +87,8 @@ class ServerConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     data_dir: Path = Path("data")
     log_format: Literal["console", "json"] = "console"
     drain_grace_s: float = 30.0
+    tls: TlsConfig | None = None
+    allow_insecure: bool = False
     requests: RequestLimits = RequestLimits()
     queues: QueueLimits = QueueLimits()
     lanes: LaneConfig = LaneConfig()
@@ -93,6 +106,16 @@ class ServerConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 def usable_cores() -> int:
     """Cores this process may run on, as its affinity mask says."""
     return max(1, len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address can only be reached from this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def load_config(path: Path | None = None, **overrides: object) -> ServerConfig:
@@ -131,6 +154,11 @@ def _check(config: ServerConfig) -> None:
     """Checks relations between limits."""
     rules = [
         (0 <= config.port <= 65535, "port must be from 0 (any free port) to 65535"),
+        (
+            config.tls is not None or config.allow_insecure or is_loopback(config.host),
+            f"host {config.host!r} can be reached from other machines without TLS; set [tls], or allow_insecure = true "
+            "where the network is trusted",
+        ),
         (config.drain_grace_s >= 0, "drain_grace_s must not be negative"),
         (config.lanes.live_threads >= 0 and config.lanes.bulk_lanes >= 0, "lanes: counts must not be negative"),
         (config.lanes.bulk_slots >= 1, "lanes.bulk_slots must be at least 1"),

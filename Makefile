@@ -1,0 +1,58 @@
+# Everything a newcomer needs: make serve, make test. Everything else: make help.
+PYTHON ?= python3
+PORT ?= 50051
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := build/stamps
+
+.DEFAULT_GOAL := help
+.PHONY: help venv build serve test check parity bench proto format clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 14
+
+$(STAMPS)/venv: tools/check_prerequisites.sh
+	@PYTHON=$(PYTHON) tools/check_prerequisites.sh
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=24' 'setuptools>=77'
+	@mkdir -p $(STAMPS) && touch $@
+
+# Installed anew when the build's own files change; editable, so Python sources need nothing.
+$(STAMPS)/server: $(STAMPS)/venv pyproject.toml setup.py CMakeLists.txt clients/python/pyproject.toml \
+		$(wildcard kernels/src/* kernels/include/penstock/* kernels/penstock_kernels/*.pyx)
+	@echo "Building Penstock (about two minutes the first time)"
+	@$(BIN)/python -m pip install --quiet -e clients/python -e .
+	@touch $@
+
+$(STAMPS)/dev: $(STAMPS)/server requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	@touch $@
+
+venv: $(STAMPS)/venv ## Create the virtual environment
+
+build: $(STAMPS)/server ## Build everything and fetch the demo models
+	@$(BIN)/penstock models pull demo
+
+serve: build ## Build, then serve the demo models on 127.0.0.1:$(PORT)
+	@exec $(BIN)/penstock serve --port $(PORT)
+
+test: build $(STAMPS)/dev ## Build, then run the tests
+	@$(BIN)/python -m pytest
+
+check: build $(STAMPS)/dev ## Format, lint, types, import layers, contract, native stubs
+	@tools/check.sh
+
+parity: build $(STAMPS)/dev ## Compare the tokeniser with its reference on everything there is
+	@$(BIN)/python -m pytest tests/parity -m parity
+
+bench: build $(STAMPS)/dev ## Measure live and bulk load on this machine
+	@$(BIN)/python -m benchmarks.load
+
+proto: ## Generate the stubs from proto/
+	@mkdir -p build && tools/generate_stubs.sh
+
+format: $(STAMPS)/dev ## Format the sources
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+clean: ## Remove what was built; models and data stay
+	rm -rf build $(VENV)

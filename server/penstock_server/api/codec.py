@@ -1,0 +1,202 @@
+"""Messages to domain values and back, for live calls; what jobs and streams share is here too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from google.protobuf import duration_pb2
+from penstock.v1 import common_pb2
+
+from penstock_server.domain.answer import Answer, AnswerInfo, Classifications, Vectors
+from penstock_server.domain.errors import InvalidRequest
+from penstock_server.domain.model import ModelKey
+from penstock_server.domain.tasks import (
+    ClassifyOptions,
+    EmbedOptions,
+    OverloadPolicy,
+    RequestClass,
+    RequestOptions,
+    ScoreFunction,
+    Task,
+    Truncation,
+)
+from penstock_server.runtime.inference import TextRow
+
+_Value = TypeVar("_Value")
+
+_TASKS: dict[int, Task] = {
+    common_pb2.TASK_EMBED: Task.EMBED,
+    common_pb2.TASK_CLASSIFY: Task.CLASSIFY,
+    common_pb2.TASK_TAG: Task.TAG,
+    common_pb2.TASK_RERANK: Task.RERANK,
+}
+_CLASSES: dict[int, RequestClass] = {
+    common_pb2.REQUEST_CLASS_UNSPECIFIED: RequestClass.LIVE,
+    common_pb2.REQUEST_CLASS_LIVE_CRITICAL: RequestClass.LIVE_CRITICAL,
+    common_pb2.REQUEST_CLASS_LIVE: RequestClass.LIVE,
+    common_pb2.REQUEST_CLASS_FLEX: RequestClass.FLEX,
+    common_pb2.REQUEST_CLASS_BULK: RequestClass.BULK,
+}
+_POLICIES: dict[int, OverloadPolicy] = {
+    common_pb2.OVERLOAD_POLICY_UNSPECIFIED: OverloadPolicy.REJECT,
+    common_pb2.OVERLOAD_POLICY_REJECT: OverloadPolicy.REJECT,
+    common_pb2.OVERLOAD_POLICY_DEMOTE_TO_FLEX: OverloadPolicy.DEMOTE_TO_FLEX,
+    common_pb2.OVERLOAD_POLICY_DEMOTE_TO_BULK: OverloadPolicy.DEMOTE_TO_BULK,
+}
+_TRUNCATIONS: dict[int, Truncation | None] = {
+    common_pb2.TRUNCATION_UNSPECIFIED: None,
+    common_pb2.TRUNCATION_ERROR: Truncation.ERROR,
+    common_pb2.TRUNCATION_RIGHT: Truncation.RIGHT,
+    common_pb2.TRUNCATION_LEFT: Truncation.LEFT,
+}
+_SCORE_FUNCTIONS: dict[int, ScoreFunction | None] = {
+    common_pb2.SCORE_FUNCTION_UNSPECIFIED: None,
+    common_pb2.SCORE_FUNCTION_SOFTMAX: ScoreFunction.SOFTMAX,
+    common_pb2.SCORE_FUNCTION_SIGMOID: ScoreFunction.SIGMOID,
+    common_pb2.SCORE_FUNCTION_NONE: ScoreFunction.NONE,
+}
+_CLASS_NUMBERS: dict[RequestClass, common_pb2.RequestClass.ValueType] = {
+    RequestClass.LIVE_CRITICAL: common_pb2.REQUEST_CLASS_LIVE_CRITICAL,
+    RequestClass.LIVE: common_pb2.REQUEST_CLASS_LIVE,
+    RequestClass.FLEX: common_pb2.REQUEST_CLASS_FLEX,
+    RequestClass.BULK: common_pb2.REQUEST_CLASS_BULK,
+}
+TASK_NUMBERS: dict[Task, common_pb2.Task.ValueType] = {
+    Task.EMBED: common_pb2.TASK_EMBED,
+    Task.CLASSIFY: common_pb2.TASK_CLASSIFY,
+    Task.TAG: common_pb2.TASK_TAG,
+    Task.RERANK: common_pb2.TASK_RERANK,
+}
+
+
+def model_from_proto(ref: common_pb2.ModelRef) -> ModelKey:
+    """Reads which model is meant; the version may be empty."""
+    if not ref.name:
+        raise InvalidRequest.of_field("model.name", "is required; ListModels tells the names")
+    return ModelKey(ref.name, ref.version)
+
+
+def task_from_proto(number: int, field: str = "task") -> Task:
+    """Reads a task, which must be set."""
+    return _known(_TASKS, number, field)
+
+
+def options_from_proto(
+    message: common_pb2.RequestOptions, default_class: RequestClass = RequestClass.LIVE
+) -> RequestOptions:
+    """Reads the options of any request."""
+    request_class = _known(_CLASSES, message.request_class, "options.request_class")
+    if message.request_class == common_pb2.REQUEST_CLASS_UNSPECIFIED:
+        request_class = default_class
+    return RequestOptions(
+        request_class=request_class,
+        overload_policy=_known(_POLICIES, message.overload_policy, "options.overload_policy"),
+        truncation=_known(_TRUNCATIONS, message.truncation, "options.truncation"),
+        tokens_max=_positive_or_none(message.tokens_max, "options.tokens_max"),
+        tenant=message.tenant,
+    )
+
+
+def embed_options_from_proto(message: common_pb2.EmbedOptions) -> EmbedOptions:
+    """Reads the options of the embed head."""
+    return EmbedOptions(
+        normalize=message.normalize if message.HasField("normalize") else None,
+        dimensions=_positive_or_none(message.dimensions, "embed.dimensions"),
+    )
+
+
+def classify_options_from_proto(message: common_pb2.ClassifyOptions) -> ClassifyOptions:
+    """Reads the options of the classify head."""
+    return ClassifyOptions(
+        top_k=_positive_or_none(message.top_k, "classify.top_k"),
+        score_function=_known(_SCORE_FUNCTIONS, message.score_function, "classify.score_function"),
+    )
+
+
+def vector_format_from_proto(message: common_pb2.EmbedOptions) -> common_pb2.VectorFormat.ValueType:
+    """Reads how vectors travel, which must be a known format."""
+    if message.vector_format not in common_pb2.VectorFormat.values():
+        raise InvalidRequest.of_field("embed.vector_format", f"{message.vector_format} is not a known value")
+    return message.vector_format
+
+
+def rows_from_proto(inputs: Iterable[common_pb2.TextInput], *, pairs: bool) -> list[TextRow]:
+    """Reads texts, or pairs where the task allows them."""
+    rows = [TextRow(item.text, item.text_pair if item.HasField("text_pair") else None) for item in inputs]
+    if not pairs:
+        for index, row in enumerate(rows):
+            if row.pair is not None:
+                raise InvalidRequest.of_field(f"inputs[{index}].text_pair", "this task takes single texts only")
+    return rows
+
+
+def info_to_proto(info: AnswerInfo) -> common_pb2.AnswerInfo:
+    """Writes what is said of an answer."""
+    return common_pb2.AnswerInfo(
+        model=info.model.name,
+        model_version=info.model.version,
+        served_class=_CLASS_NUMBERS[info.served_class],
+        timings=common_pb2.Timings(
+            total=_duration(info.total_ns),
+            tokenise=_duration(info.tokenise_ns),
+            queue=_duration(info.queue_ns),
+            compute=_duration(info.compute_ns),
+        ),
+        tokens=info.tokens,
+        truncated_rows=info.truncated_rows,
+    )
+
+
+def embeddings_to_proto(
+    vectors: Vectors, vector_format: common_pb2.VectorFormat.ValueType
+) -> list[common_pb2.Embedding]:
+    """Writes vectors, packed unless numbers were asked for."""
+    if vector_format == common_pb2.VECTOR_FORMAT_REPEATED_FLOAT:
+        return [common_pb2.Embedding(values=row.tolist()) for row in vectors.values]
+    little_endian = vectors.values.astype("<f4", copy=False)
+    return [common_pb2.Embedding(packed=row.tobytes()) for row in little_endian]
+
+
+def classifications_to_proto(answers: Classifications) -> list[common_pb2.Classification]:
+    """Writes labels with their scores."""
+    return [
+        common_pb2.Classification(
+            labels=[
+                common_pb2.LabelScore(label=answers.labels[label_id], score=score)
+                for label_id, score in zip(label_ids, scores, strict=True)
+            ]
+        )
+        for label_ids, scores in zip(answers.label_ids.tolist(), answers.scores.tolist(), strict=True)
+    ]
+
+
+def vectors_of(answer: Answer) -> Vectors:
+    """The vectors of an embed answer."""
+    assert isinstance(answer.outcome, Vectors)
+    return answer.outcome
+
+
+def classifications_of(answer: Answer) -> Classifications:
+    """The labels of a classify answer."""
+    assert isinstance(answer.outcome, Classifications)
+    return answer.outcome
+
+
+def _duration(nanoseconds: int) -> duration_pb2.Duration:
+    duration = duration_pb2.Duration()
+    duration.FromNanoseconds(max(0, nanoseconds))
+    return duration
+
+
+def _known(values: dict[int, _Value], number: int, field: str) -> _Value:
+    if number not in values:
+        reason = "is required" if number == 0 else f"{number} is not a known value"
+        raise InvalidRequest.of_field(field, reason)
+    return values[number]
+
+
+def _positive_or_none(number: int, field: str) -> int | None:
+    if number < 0:
+        raise InvalidRequest.of_field(field, "must not be negative; 0 means the default")
+    return number or None

@@ -1,0 +1,139 @@
+"""InferenceService: live calls."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import structlog
+from penstock.v1 import inference_pb2, inference_pb2_grpc
+
+from penstock_server.api import codec
+from penstock_server.domain.answer import Answer
+from penstock_server.domain.tasks import RequestOptions, Task, TaskOptions
+from penstock_server.runtime.clock import Clock
+from penstock_server.runtime.inference import Inference, InferenceCall, TextRow
+
+if TYPE_CHECKING:
+    from penstock.v1 import common_pb2
+    from penstock_kernels import TokenRows
+
+    from penstock_server.api.stream import StreamHandler
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+def deadline_of(context: Context, clock: Clock) -> int | None:
+    """Returns the call's gRPC deadline on our clock, in nanoseconds, or None if it has none."""
+    remaining_s = context.time_remaining()
+    return None if remaining_s is None else clock.now_ns() + int(remaining_s * 1e9)
+
+
+class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
+    """Parses messages, has the runtime answer them, writes messages."""
+
+    def __init__(self, inference: Inference, streams: StreamHandler, clock: Clock) -> None:
+        self._inference = inference
+        self._streams = streams
+        self._clock = clock
+
+    async def Embed(  # type: ignore[override]  # noqa: N802 - gRPC's name
+        self, request: inference_pb2.EmbedRequest, context: Context
+    ) -> inference_pb2.EmbedResponse:
+        """Computes vectors."""
+        vector_format = codec.vector_format_from_proto(request.embed)
+        rows = codec.rows_from_proto(request.inputs, pairs=False)
+        task = TaskOptions(Task.EMBED, embed=codec.embed_options_from_proto(request.embed))
+        answer = await self._answer(request.model, task, codec.options_from_proto(request.options), rows, context)
+        vectors = codec.vectors_of(answer)
+        return inference_pb2.EmbedResponse(
+            embeddings=codec.embeddings_to_proto(vectors, vector_format),
+            dimensions=vectors.values.shape[1],
+            info=codec.info_to_proto(answer.info),
+        )
+
+    async def Classify(  # type: ignore[override]  # noqa: N802 - gRPC's name
+        self, request: inference_pb2.ClassifyRequest, context: Context
+    ) -> inference_pb2.ClassifyResponse:
+        """Computes label scores."""
+        rows = codec.rows_from_proto(request.inputs, pairs=True)
+        task = TaskOptions(Task.CLASSIFY, classify=codec.classify_options_from_proto(request.classify))
+        answer = await self._answer(request.model, task, codec.options_from_proto(request.options), rows, context)
+        return inference_pb2.ClassifyResponse(
+            classifications=codec.classifications_to_proto(codec.classifications_of(answer)),
+            info=codec.info_to_proto(answer.info),
+        )
+
+    async def Tag(  # type: ignore[override]  # noqa: N802 - gRPC's name
+        self, request: inference_pb2.TagRequest, context: Context
+    ) -> inference_pb2.TagResponse:
+        """Not in this release: says which model or task is wrong, or that tagging is not built."""
+        self._call(request.model, TaskOptions(Task.TAG), codec.options_from_proto(request.options), context)
+        raise AssertionError("check_options refuses the task")
+
+    async def Rerank(  # type: ignore[override]  # noqa: N802 - gRPC's name
+        self, request: inference_pb2.RerankRequest, context: Context
+    ) -> inference_pb2.RerankResponse:
+        """Not in this release: says which model or task is wrong, or that reranking is not built."""
+        self._call(request.model, TaskOptions(Task.RERANK), codec.options_from_proto(request.options), context)
+        raise AssertionError("check_options refuses the task")
+
+    async def Tokenize(  # type: ignore[override]  # noqa: N802 - gRPC's name
+        self, request: inference_pb2.TokenizeRequest, context: Context
+    ) -> inference_pb2.TokenizeResponse:
+        """Splits texts into tokens."""
+        rows = codec.rows_from_proto(request.inputs, pairs=True)
+        tokenised = await self._inference.tokenise(
+            codec.model_from_proto(request.model),
+            codec.options_from_proto(request.options),
+            rows,
+            special=not request.omit_special_tokens,
+            offsets=request.return_offsets,
+        )
+        tokenizer = tokenised.model.tokenizer
+        sequences = [_sequence(tokenised.tokens, row) for row in range(tokenised.tokens.rows)]
+        if request.return_tokens:
+            for sequence in sequences:
+                sequence.tokens.extend(tokenizer.tokens(sequence.ids))
+        return inference_pb2.TokenizeResponse(sequences=sequences, info=codec.info_to_proto(tokenised.info))
+
+    async def Stream(  # type: ignore[override]  # noqa: N802 - gRPC's name
+        self, request_iterator: AsyncIterator[inference_pb2.StreamRequest], context: Context
+    ) -> AsyncIterator[inference_pb2.StreamResponse]:
+        """Answers live text as it arrives."""
+        async for response in self._streams.handle(request_iterator, context):
+            yield response
+
+    def _call(
+        self, ref: common_pb2.ModelRef, task: TaskOptions, options: RequestOptions, context: Context
+    ) -> InferenceCall:
+        model = codec.model_from_proto(ref)
+        structlog.contextvars.bind_contextvars(model=model.name, request_class=options.request_class.name)
+        return self._inference.call(model, task, options, deadline_of(context, self._clock))
+
+    async def _answer(
+        self,
+        ref: common_pb2.ModelRef,
+        task: TaskOptions,
+        options: RequestOptions,
+        rows: list[TextRow],
+        context: Context,
+    ) -> Answer:
+        structlog.contextvars.bind_contextvars(rows=len(rows))
+        answer = await self._inference.answer(self._call(ref, task, options, context), rows)
+        structlog.contextvars.bind_contextvars(tokens=answer.info.tokens)
+        return answer
+
+
+def _sequence(tokens: TokenRows, row: int) -> inference_pb2.TokenSequence:
+    first, end = int(tokens.starts[row]), int(tokens.starts[row + 1])
+    sequence = inference_pb2.TokenSequence(
+        ids=tokens.ids[first:end].tolist(),
+        type_ids=tokens.type_ids[first:end].tolist(),
+        truncated=bool(tokens.truncated[row]),
+    )
+    if tokens.offsets is not None:
+        sequence.start_chars.extend(tokens.offsets[first:end, 0].tolist())
+        sequence.end_chars.extend(tokens.offsets[first:end, 1].tolist())
+    return sequence

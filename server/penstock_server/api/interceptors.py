@@ -1,0 +1,166 @@
+"""What every RPC has in common: errors become statuses, and each call leaves one line in the log."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError
+
+from penstock_server.api.status import code_of, retry_after_s, status_of
+from penstock_server.domain.errors import Draining, InvalidRequest, PenstockError
+from penstock_server.runtime.clock import Clock
+
+_OUR_METHODS = "/penstock.v1."
+# What may still be asked of a server that is shutting down.
+_ALLOWED_WHILE_DRAINING = frozenset(
+    {"/penstock.v1.BulkService/GetJob", "/penstock.v1.BulkService/ListJobs", "/penstock.v1.BulkService/GetUpload"}
+)
+
+_log = structlog.get_logger("penstock.rpc")
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Handler = Any
+
+
+class _Malformed:
+    """Stands for a message that could not be parsed, until the handler can answer."""
+
+
+class EdgeInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps our methods; health and reflection pass through."""
+
+    def __init__(self, clock: Clock, is_draining: Callable[[], bool]) -> None:
+        self._clock = clock
+        self._is_draining = is_draining
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        """Wraps the method's handler."""
+        handler = await continuation(handler_call_details)
+        method: str = handler_call_details.method
+        if handler is None or not method.startswith(_OUR_METHODS):
+            return handler
+        if handler.response_streaming:
+            return self._wrap_streaming(handler, method)
+        return self._wrap_unary(handler, method)
+
+    def _wrap_unary(self, handler: Handler, method: str) -> Handler:
+        inner = handler.stream_unary if handler.request_streaming else handler.unary_unary
+
+        async def behaviour(request: Any, context: Context) -> Any:
+            async with self._edge(method, context):
+                return await inner(_checked(request, handler.request_streaming), context)
+
+        build = (
+            grpc.stream_unary_rpc_method_handler
+            if handler.request_streaming
+            else grpc.unary_unary_rpc_method_handler
+        )
+        return build(behaviour, _lenient(handler.request_deserializer), handler.response_serializer)
+
+    def _wrap_streaming(self, handler: Handler, method: str) -> Handler:
+        inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
+
+        async def behaviour(request: Any, context: Context) -> AsyncIterator[Any]:
+            async with self._edge(method, context):
+                async for response in inner(_checked(request, handler.request_streaming), context):
+                    yield response
+
+        build = (
+            grpc.stream_stream_rpc_method_handler
+            if handler.request_streaming
+            else grpc.unary_stream_rpc_method_handler
+        )
+        return build(behaviour, _lenient(handler.request_deserializer), handler.response_serializer)
+
+    @asynccontextmanager
+    async def _edge(self, method: str, context: Context) -> AsyncIterator[None]:
+        start_ns = self._clock.now_ns()
+        structlog.contextvars.clear_contextvars()
+        code = grpc.StatusCode.OK
+        try:
+            if self._is_draining() and method not in _ALLOWED_WHILE_DRAINING:
+                raise Draining("The server is shutting down; send the request to another one.")
+            yield
+        except PenstockError as err:
+            code = code_of(err)
+            structlog.contextvars.bind_contextvars(reason=err.reason, message=err.message)
+            if code is grpc.StatusCode.INTERNAL:
+                incident = _incident(err)
+                err = type(err)(f"{err.message} Incident {incident}.", incident=incident)
+            await _abort(context, err)
+        except grpc.aio.AbortError:
+            code = context.code() or grpc.StatusCode.UNKNOWN
+            raise
+        except (Exception, GeneratorExit) as err:
+            if isinstance(err, GeneratorExit):
+                code = grpc.StatusCode.CANCELLED
+                raise
+            code = grpc.StatusCode.INTERNAL
+            incident = _incident(err)
+            await _abort(
+                context, PenstockError(f"The server failed unexpectedly. Incident {incident}.", incident=incident)
+            )
+        except BaseException:
+            # The caller went away or its deadline passed; gRPC has answered already.
+            code = _code_of_cancelled(context)
+            raise
+        finally:
+            duration_ms = (self._clock.now_ns() - start_ns) / 1e6
+            _log.info("rpc", method=method, code=code.name, duration_ms=round(duration_ms, 3), peer=context.peer())
+
+
+def _incident(err: BaseException) -> str:
+    """Logs an error in full under an id that the caller is told instead of its text."""
+    incident = uuid.uuid4().hex[:12]
+    _log.error("incident", incident=incident, exc_info=err)
+    return incident
+
+
+async def _abort(context: Context, error: PenstockError) -> None:
+    trailers: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", status_of(error).SerializeToString())]
+    delay_s = retry_after_s(error)
+    if delay_s is not None:
+        trailers.append(("grpc-retry-pushback-ms", str(max(1, int(delay_s * 1000)))))
+    await context.abort(code_of(error), error.message, tuple(trailers))
+
+
+def _code_of_cancelled(context: Context) -> grpc.StatusCode:
+    remaining_s = context.time_remaining()
+    late = remaining_s is not None and remaining_s <= 0
+    return grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+
+
+def _lenient(deserializer: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """Lets unparsable messages through to the handler, because gRPC would answer INTERNAL for them."""
+
+    def deserialize(data: bytes) -> Any:
+        try:
+            return deserializer(data)
+        except (DecodeError, UnicodeDecodeError):
+            return _Malformed()
+
+    return deserialize
+
+
+def _checked(request: Any, streaming: bool) -> Any:
+    return _checked_stream(request) if streaming else _checked_message(request)
+
+
+def _checked_message(message: Any) -> Any:
+    if isinstance(message, _Malformed):
+        raise InvalidRequest("The message cannot be parsed: it is no such protobuf, or a text is not valid UTF-8.")
+    return message
+
+
+async def _checked_stream(messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for message in messages:
+        yield _checked_message(message)

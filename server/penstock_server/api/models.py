@@ -1,0 +1,88 @@
+"""ModelService: which models the server has."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any
+
+import grpc
+from penstock.v1 import common_pb2, model_pb2, model_pb2_grpc
+
+from penstock_server.api.codec import TASK_NUMBERS
+from penstock_server.domain.errors import InvalidRequest, NotBuilt, UnknownModel
+from penstock_server.domain.tasks import Task
+from penstock_server.runtime.model_table import ModelEntry, ModelState, ModelTable
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+_STATES = {
+    ModelState.LOADING: model_pb2.MODEL_STATE_LOADING,
+    ModelState.READY: model_pb2.MODEL_STATE_READY,
+    ModelState.FAILED: model_pb2.MODEL_STATE_FAILED,
+}
+
+
+class ModelServicer(model_pb2_grpc.ModelServiceServicer):
+    """Describes the model table."""
+
+    def __init__(self, models: ModelTable, engine_name: str) -> None:
+        self._models = models
+        self._engine_name = engine_name
+
+    async def ListModels(  # type: ignore[override]  # noqa: N802 - gRPC's name
+        self, request: model_pb2.ListModelsRequest, context: Context
+    ) -> model_pb2.ListModelsResponse:
+        """Lists all models."""
+        return model_pb2.ListModelsResponse(models=self._all())
+
+    async def GetModel(  # type: ignore[override]  # noqa: N802 - gRPC's name
+        self, request: model_pb2.GetModelRequest, context: Context
+    ) -> model_pb2.GetModelResponse:
+        """Describes one model."""
+        if not request.name:
+            raise InvalidRequest.of_field("name", "is required; ListModels tells the names")
+        for model in self._all():
+            if model.name == request.name:
+                return model_pb2.GetModelResponse(model=model)
+        raise UnknownModel(f"There is no model {request.name!r}; ListModels tells the names.", model=request.name)
+
+    async def LoadModel(  # type: ignore[override]  # noqa: N802 - gRPC's name
+        self, request: model_pb2.LoadModelRequest, context: Context
+    ) -> model_pb2.LoadModelResponse:
+        """Not in this release."""
+        raise NotBuilt("Loading models at run time is not in this release; restart the server to load new folders.")
+
+    async def UnloadModel(  # type: ignore[override]  # noqa: N802 - gRPC's name
+        self, request: model_pb2.UnloadModelRequest, context: Context
+    ) -> model_pb2.UnloadModelResponse:
+        """Not in this release."""
+        raise NotBuilt("Unloading models at run time is not in this release; remove the folder and restart.")
+
+    async def SetRoute(  # type: ignore[override]  # noqa: N802 - gRPC's name
+        self, request: model_pb2.SetRouteRequest, context: Context
+    ) -> model_pb2.SetRouteResponse:
+        """Not in this release."""
+        raise NotBuilt("Routes are not in this release; the newest version answers, or the one a request names.")
+
+    def _all(self) -> list[model_pb2.Model]:
+        by_name = groupby(self._models.entries(), key=lambda entry: entry.key.name)
+        return [self._model(name, list(entries)) for name, entries in by_name]
+
+    def _model(self, name: str, entries: list[ModelEntry]) -> model_pb2.Model:
+        versions = [self._version(entry) for entry in entries]
+        ready = [entry.key.version for entry in entries if entry.state is ModelState.READY]
+        shares = [model_pb2.RouteShare(version=version, weight=1) for version in ready[:1]]
+        return model_pb2.Model(name=name, versions=versions, route=model_pb2.Route(shares=shares))
+
+    def _version(self, entry: ModelEntry) -> model_pb2.ModelVersion:
+        version = model_pb2.ModelVersion(
+            version=entry.key.version, state=_STATES[entry.state], error=entry.error, engine=self._engine_name
+        )
+        manifest = entry.manifest
+        if manifest is not None:
+            version.task = TASK_NUMBERS.get(manifest.task, common_pb2.TASK_UNSPECIFIED)
+            version.tokens_max = manifest.tokens_max
+            version.dimensions = manifest.width if manifest.task is Task.EMBED else 0
+            version.labels.extend(manifest.labels)
+            version.precision = manifest.precision
+        return version

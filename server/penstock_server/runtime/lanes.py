@@ -1,0 +1,102 @@
+"""Lanes: serial executors of engines, in this process (live) or in the worker process (bulk)."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from penstock_kernels import pack_rows
+
+from penstock_server.domain.errors import EngineFailed
+from penstock_server.domain.model import ModelKey, ModelManifest
+from penstock_server.domain.work import Batch, BatchPlan, BatchTimes
+from penstock_server.engines.factory import build_engine
+from penstock_server.engines.protocol import Engine
+from penstock_server.runtime.clock import Clock
+from penstock_server.scheduling.scheduler import LaneKind
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """Outputs of a batch, float32 ``[rows, width]``, and when it ran."""
+
+    outputs: NDArray[np.float32]
+    times: BatchTimes
+
+
+class LaneLost(Exception):
+    """The lane died under the batch; it starts anew by itself."""
+
+
+class Lane(Protocol):
+    """A serial executor. ``slots`` calls of ``run`` may be under way at once; one computes, the others wait."""
+
+    name: str
+    kind: LaneKind
+    slots: int
+
+    async def prepare(self, manifest: ModelManifest) -> None:
+        """Makes the lane able to run a model version. Raises ModelBroken."""
+        ...
+
+    async def run(self, plan: BatchPlan) -> BatchResult:
+        """Runs a batch. Raises EngineFailed if the engine refuses it, LaneLost if the lane dies."""
+        ...
+
+    async def close(self) -> None:
+        """Frees the lane; idempotent."""
+        ...
+
+
+def pack(plan: BatchPlan, batch: Batch, pad_id: int) -> None:
+    """Writes a plan's rows into a batch of its shape; the interpreter lock is released meanwhile."""
+    parts = [(part.work.tokens, part.rows) for part in plan.parts]
+    pack_rows(parts, plan.padded_length, pad_id, batch.token_ids, batch.attention_mask, batch.type_ids)
+
+
+class LocalLane:
+    """Runs batches on a thread of this process, at normal priority, on an engine with several threads."""
+
+    kind = LaneKind.LIVE
+    slots = 1
+
+    def __init__(self, name: str, *, threads: int, clock: Clock) -> None:
+        self.name = name
+        self._threads = threads
+        self._clock = clock
+        self._engines: dict[ModelKey, tuple[Engine, ModelManifest]] = {}
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+
+    async def prepare(self, manifest: ModelManifest) -> None:
+        """Builds the model version's engine, beside running batches."""
+        engine = await asyncio.to_thread(build_engine, manifest, threads=self._threads)
+        self._engines[manifest.key] = (engine, manifest)
+
+    async def run(self, plan: BatchPlan) -> BatchResult:
+        """Packs and runs a batch on the lane's thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._run, plan)
+
+    async def close(self) -> None:
+        """Waits for a running batch and frees the engines."""
+        await asyncio.to_thread(self._executor.shutdown)
+        for engine, _ in self._engines.values():
+            engine.close()
+        self._engines.clear()
+
+    def _run(self, plan: BatchPlan) -> BatchResult:
+        start_ns = self._clock.now_ns()
+        engine, manifest = self._engines[plan.model]
+        shape = (plan.rows, plan.padded_length)
+        batch = Batch(*(np.empty(shape, engine.ids_dtype) for _ in range(3)))
+        pack(plan, batch, manifest.pad_id)
+        try:
+            outputs = engine.run(batch)
+        except EngineFailed:
+            raise
+        except Exception as err:  # noqa: BLE001 - whatever an engine raises fails its rows, not the lane
+            raise EngineFailed("The engine failed on this batch.") from err
+        return BatchResult(outputs, BatchTimes(start_ns, self._clock.now_ns()))

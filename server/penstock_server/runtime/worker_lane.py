@@ -1,0 +1,249 @@
+"""Bulk lanes, which run in the worker process; this side starts it, feeds it and starts it anew if it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import mmap
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+
+import numpy as np
+import structlog
+
+from penstock_server.domain.errors import EngineFailed, ModelBroken
+from penstock_server.domain.model import ModelKey, ModelManifest
+from penstock_server.domain.work import BatchPlan, BatchTimes
+from penstock_server.engines.worker import BatchDone, Prepare, Prepared, RunBatch, SlotLayout
+from penstock_server.runtime.lanes import BatchResult, LaneLost, pack
+from penstock_server.scheduling.scheduler import LaneKind
+
+# How long the worker may take to end once its sockets are closed: one batch, generously.
+_STOP_WAIT_S = 5.0
+# Pause before the worker is started anew if it lived for less than this, so that a broken one does not spin.
+_RESTART_PAUSE_S = 2.0
+
+_log = structlog.get_logger(__name__)
+
+
+class _Channel:
+    """This side of one lane's socket and memory file, in one life of the worker process."""
+
+    def __init__(self, index: int, layout: SlotLayout) -> None:
+        mine, theirs = socket.socketpair()
+        self.memory_fd = os.memfd_create(f"penstock-lane-{index}")
+        os.ftruncate(self.memory_fd, layout.file_bytes)
+        self.memory = mmap.mmap(self.memory_fd, layout.file_bytes)
+        self.connection = Connection(mine.detach())
+        self.worker_fd = theirs.detach()
+
+    def close_worker_ends(self) -> None:
+        """Closes the descriptors that the worker has inherited."""
+        os.close(self.worker_fd)
+        os.close(self.memory_fd)
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+@dataclass(slots=True)
+class _PreparedModel:
+    """A model version on a lane, and whether the present worker process has built its engine."""
+
+    manifest: ModelManifest
+    ids_dtype: np.dtype[np.generic] = field(default_factory=lambda: np.dtype(np.int64))
+    is_ready: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class WorkerLane:
+    """One bulk lane: a thread of the worker process with memory for ``slots`` batches."""
+
+    kind = LaneKind.BULK
+
+    def __init__(self, name: str, layout: SlotLayout) -> None:
+        self.name = name
+        self.slots = layout.slots
+        self._layout = layout
+        self._channel: _Channel | None = None
+        self._free_slots: asyncio.Queue[int] = asyncio.Queue()
+        for slot in range(layout.slots):
+            self._free_slots.put_nowait(slot)
+        self._running: dict[int, asyncio.Future[BatchDone]] = {}
+        self._preparing: dict[ModelKey, asyncio.Future[Prepared]] = {}
+        self._models: dict[ModelKey, _PreparedModel] = {}
+
+    async def prepare(self, manifest: ModelManifest) -> None:
+        """Has the worker build the model version's engine."""
+        model = self._models.setdefault(manifest.key, _PreparedModel(manifest))
+        future = asyncio.get_running_loop().create_future()
+        self._preparing[manifest.key] = future
+        self._send(Prepare(manifest))
+        prepared = await future
+        if prepared.error:
+            raise ModelBroken(prepared.error)
+        model.ids_dtype = np.dtype(prepared.ids_dtype)
+        model.is_ready.set()
+
+    async def run(self, plan: BatchPlan) -> BatchResult:
+        """Packs a batch into a free slot, has the worker run it and copies the outputs out."""
+        model = self._models[plan.model]
+        slot = await self._free_slots.get()
+        try:
+            # A worker that starts anew builds its engines first.
+            await model.is_ready.wait()
+            return await self._run_in(slot, plan, model)
+        finally:
+            self._free_slots.put_nowait(slot)
+
+    async def close(self) -> None:
+        """Fails what is under way and closes the socket."""
+        self.detach()
+
+    def attach(self, channel: _Channel, on_loss: asyncio.Event) -> None:
+        """Connects the lane to a new worker process."""
+        self._channel = channel
+        loop = asyncio.get_running_loop()
+        loop.add_reader(channel.connection.fileno(), self._read, channel, on_loss)
+
+    def detach(self) -> None:
+        """Disconnects from the worker process; everything under way fails with LaneLost."""
+        if self._channel is not None:
+            asyncio.get_running_loop().remove_reader(self._channel.connection.fileno())
+            self._channel.close()
+            self._channel = None
+        for future in (*self._running.values(), *self._preparing.values()):
+            if not future.done():
+                future.set_exception(LaneLost(f"{self.name}: the bulk worker ended"))
+        self._running.clear()
+        self._preparing.clear()
+        for model in self._models.values():
+            model.is_ready.clear()
+
+    def prepared_manifests(self) -> list[ModelManifest]:
+        """Model versions that a new worker process must build again."""
+        return [model.manifest for model in self._models.values()]
+
+    async def _run_in(self, slot: int, plan: BatchPlan, model: _PreparedModel) -> BatchResult:
+        if plan.rows * plan.padded_length > self._layout.tokens_max:
+            raise EngineFailed("The batch is larger than the lane's memory.")
+        if self._channel is None:
+            raise LaneLost(f"{self.name}: the bulk worker is starting")
+        memory = self._channel.memory
+        batch = self._layout.batch(memory, slot, plan.rows, plan.padded_length, model.ids_dtype)
+        pack(plan, batch, model.manifest.pad_id)
+        future = asyncio.get_running_loop().create_future()
+        self._running[slot] = future
+        self._send(RunBatch(plan.model, slot, plan.rows, plan.padded_length))
+        done = await future
+        if done.error:
+            raise EngineFailed(done.error)
+        outputs = self._layout.outputs(memory, slot, plan.rows, done.width).copy()
+        return BatchResult(outputs, BatchTimes(done.start_ns, done.end_ns))
+
+    def _send(self, command: Prepare | RunBatch) -> None:
+        if self._channel is None:
+            raise LaneLost(f"{self.name}: the bulk worker is starting")
+        try:
+            self._channel.connection.send(command)
+        except OSError as err:
+            raise LaneLost(f"{self.name}: the bulk worker ended") from err
+
+    def _read(self, channel: _Channel, on_loss: asyncio.Event) -> None:
+        try:
+            answer: Prepared | BatchDone = channel.connection.recv()
+        except (EOFError, OSError):
+            self.detach()
+            on_loss.set()
+            return
+        if isinstance(answer, Prepared):
+            future = self._preparing.pop(answer.key, None)
+            if future is not None and not future.done():
+                future.set_result(answer)
+        else:
+            running = self._running.pop(answer.slot, None)
+            if running is not None and not running.done():
+                running.set_result(answer)
+
+
+class BulkWorker:
+    """The worker process with its lanes. Owns the process; starts it anew when it dies."""
+
+    def __init__(self, lanes: Sequence[WorkerLane], layout: SlotLayout) -> None:
+        self.lanes = tuple(lanes)
+        self._layout = layout
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lost = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+        self._preparing: list[asyncio.Task[None]] = []
+        self.restarts = 0
+
+    def start(self) -> None:
+        """Starts the process and the task that keeps it alive."""
+        self._spawn()
+        self._keeper = asyncio.create_task(self._keep_alive(), name="bulk-worker-keeper")
+
+    async def close(self) -> None:
+        """Ends the process; idempotent."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+            self._keeper = None
+        for task in self._preparing:
+            task.cancel()
+        await asyncio.gather(*self._preparing, return_exceptions=True)
+        for lane in self.lanes:
+            lane.detach()
+        await asyncio.to_thread(self._reap)
+
+    def _spawn(self) -> None:
+        self._lost = asyncio.Event()
+        channels = [_Channel(index, self._layout) for index in range(len(self.lanes))]
+        descriptors = [fd for channel in channels for fd in (channel.worker_fd, channel.memory_fd)]
+        numbers = (self._layout.slots, self._layout.tokens_max, self._layout.outputs_max, *descriptors)
+        command = [sys.executable, "-m", "penstock_server.engines.worker", *map(str, numbers)]
+        self._process = subprocess.Popen(command, pass_fds=descriptors, stdin=subprocess.DEVNULL)
+        for lane, channel in zip(self.lanes, channels, strict=True):
+            channel.close_worker_ends()
+            lane.attach(channel, self._lost)
+
+    async def _keep_alive(self) -> None:
+        while True:
+            started_s = time.monotonic()
+            await self._lost.wait()
+            for lane in self.lanes:
+                lane.detach()
+            await asyncio.to_thread(self._reap)
+            self.restarts += 1
+            lived_s = time.monotonic() - started_s
+            _log.warning("bulk_worker_ended", lived_s=round(lived_s, 3), restarts=self.restarts)
+            if lived_s < _RESTART_PAUSE_S:
+                await asyncio.sleep(_RESTART_PAUSE_S)
+            self._spawn()
+            # Not awaited in line: the new process may die as well, which this task must see.
+            self._preparing = [asyncio.create_task(self._prepare_again(lane)) for lane in self.lanes]
+
+    async def _prepare_again(self, lane: WorkerLane) -> None:
+        for manifest in lane.prepared_manifests():
+            try:
+                await lane.prepare(manifest)
+            except LaneLost:
+                return
+            except ModelBroken as err:
+                _log.error("bulk_engine_broken", model=str(manifest.key), error=err.message)
+
+    def _reap(self) -> None:
+        """Waits for the process to end, and kills it if it does not."""
+        process = self._process
+        if process is None:
+            return
+        try:
+            process.wait(_STOP_WAIT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        self._process = None
