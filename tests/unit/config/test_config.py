@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from penstock_server.config import load_config
+from penstock_server.domain.errors import InvalidRequest
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "penstock.toml"
+    path.write_text(text)
+    return path
+
+
+def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:
+    path = write(tmp_path, 'port = 1234\nmodels_dir = "m"\n[requests]\nrows_max = 7\n')
+    config = load_config(path, port=99, host=None)
+    assert (config.port, config.models_dir, config.requests.rows_max) == (99, Path("m"), 7)
+    assert (config.host, config.requests.text_bytes_max) == ("127.0.0.1", 1 << 20)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("prot = 1\n", "prot"),
+        ("[requests]\nrows = 1\n", "rows"),
+        ('port = "x"\n', "port"),
+        ("port = 70000\n", "port"),
+        ("not toml", "Cannot read"),
+        ("[lanes]\nlive_batch_tokens_max = 99999\n", "live_tokens_max"),
+        ("[requests]\ntext_bytes_max = 99999999\n", "message_bytes_max"),
+        ('host = "0.0.0.0"\n', "TLS"),
+    ],
+)
+def test_wrong_configuration_is_named(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(InvalidRequest, match=words):
+        load_config(write(tmp_path, text))
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="absent.toml"):
+        load_config(tmp_path / "absent.toml")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1.2.3", "[::1]"])
+def test_loopback_needs_no_tls(host: str) -> None:
+    assert load_config(host=host).host == host
+
+
+def test_other_hosts_need_tls_or_the_users_word() -> None:
+    assert load_config(host="0.0.0.0", allow_insecure=True).host == "0.0.0.0"

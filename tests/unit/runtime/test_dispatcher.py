@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+
+from penstock_server.domain.errors import DeadlineUnmeetable, Draining, EngineFailed
+from penstock_server.domain.model import ModelManifest
+from penstock_server.domain.work import BatchPlan, BatchTimes
+from penstock_server.runtime.dispatcher import Dispatcher, split
+from penstock_server.runtime.lanes import BatchResult, LaneLost
+from penstock_server.scheduling.scheduler import LaneKind, Scheduler, SchedulerLimits
+from tests.support.work import make_work
+
+LIMITS = SchedulerLimits(10_000, 10_000, 10_000, live_batch_tokens_max=100, bulk_batch_tokens=100, lookahead_rows=8)
+
+
+class SteppedClock:
+    def __init__(self) -> None:
+        self.time_ns = 0
+
+    def now_ns(self) -> int:
+        return self.time_ns
+
+
+class RowLane:
+    """Computes [first id, length] for each row; fails as the test says."""
+
+    kind = LaneKind.LIVE
+    slots = 1
+    name = "test"
+
+    def __init__(self) -> None:
+        self.poison: set[int] = set()
+        self.lost_times = 0
+        self.batches: list[list[int]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def prepare(self, manifest: ModelManifest) -> None:
+        raise AssertionError("not used here")
+
+    async def run(self, plan: BatchPlan) -> BatchResult:
+        await self.gate.wait()
+        ids = [int(part.work.tokens.ids[part.work.tokens.starts[row]]) for part in plan.parts for row in part.rows]
+        self.batches.append(ids)
+        if self.lost_times:
+            self.lost_times -= 1
+            raise LaneLost("gone")
+        if self.poison.intersection(ids):
+            raise EngineFailed("poison")
+        return BatchResult(np.array([[value] for value in ids], np.float32), BatchTimes(1, 2))
+
+    async def close(self) -> None:
+        return
+
+
+@asynccontextmanager
+async def dispatching(lane: RowLane, clock: SteppedClock | None = None) -> AsyncIterator[Dispatcher]:
+    dispatcher = Dispatcher(Scheduler(LIMITS), [lane], clock or SteppedClock())
+    dispatcher.start()
+    try:
+        yield dispatcher
+    finally:
+        await dispatcher.close()
+
+
+async def settle() -> None:
+    """Lets every task that can go on do so."""
+    for _ in range(200):
+        await asyncio.sleep(0)
+
+
+async def test_outputs_reach_the_rows_they_belong_to() -> None:
+    async with dispatching(RowLane()) as dispatcher:
+        first, first_sink = make_work([30, 10, 20])
+        second, second_sink = make_work([10, 40])
+        dispatcher.submit(first)
+        dispatcher.submit(second)
+        await settle()
+    assert first_sink.outputs == {0: [1000.0], 1: [1001.0], 2: [1002.0]}
+    assert second_sink.outputs == {0: [1000.0], 1: [1001.0]}
+
+
+async def test_row_that_fails_the_batch_fails_alone() -> None:
+    lane = RowLane()
+    lane.poison = {1003}
+    async with dispatching(lane) as dispatcher:
+        work, sink = make_work([5] * 9)
+        dispatcher.submit(work)
+        await settle()
+    assert sorted(sink.outputs) == [0, 1, 2, 4, 5, 6, 7, 8]
+    assert list(sink.errors) == [3]
+    assert isinstance(sink.errors[3], EngineFailed)
+
+
+async def test_batch_runs_again_when_its_lane_dies_once() -> None:
+    lane = RowLane()
+    lane.lost_times = 1
+    async with dispatching(lane) as dispatcher:
+        work, sink = make_work([5, 5])
+        dispatcher.submit(work)
+        await settle()
+    assert len(sink.outputs) == 2
+    assert lane.batches == [[1000, 1001], [1000, 1001]]
+
+
+async def test_deadline_that_passes_in_the_queue_fails_the_rows_without_compute() -> None:
+    lane, clock = RowLane(), SteppedClock()
+    lane.gate.clear()
+    async with dispatching(lane, clock) as dispatcher:
+        running, running_sink = make_work([60])
+        waiting, waiting_sink = make_work([60], deadline_ns=100)
+        dispatcher.submit(running)
+        await settle()
+        dispatcher.submit(waiting)
+        clock.time_ns = 101
+        lane.gate.set()
+        await settle()
+    assert list(running_sink.outputs) == [0]
+    assert isinstance(waiting_sink.errors[0], DeadlineUnmeetable)
+    assert len(lane.batches) == 1
+
+
+async def test_draining_refuses_new_work_and_finishes_what_waits() -> None:
+    async with dispatching(RowLane()) as dispatcher:
+        work, sink = make_work([5])
+        dispatcher.submit(work)
+        dispatcher.drain()
+        with pytest.raises(Draining):
+            dispatcher.submit(make_work([5])[0])
+        await settle()
+    assert list(sink.outputs) == [0]
+
+
+def test_split_keeps_every_row_and_measures_both_halves() -> None:
+    first, _ = make_work([30, 10, 20])
+    second, _ = make_work([40, 5])
+    scheduler = Scheduler(SchedulerLimits(10_000, 1, 1, 10_000, 1, 8))
+    scheduler.admit(first, 0)
+    scheduler.admit(second, 0)
+    plan = scheduler.plan(LaneKind.LIVE, 0).batch
+    assert plan is not None
+    halves = split(plan)
+    assert [half.rows for half in halves] == [2, 3]
+    assert sum(half.tokens for half in halves) == plan.tokens == 105
+    assert [half.padded_length for half in halves] == [30, 40]
