@@ -1,0 +1,38 @@
+"""The methods of Penstock's services that the clients call, with the types of their messages."""
+
+from __future__ import annotations
+
+from google.protobuf import wrappers_pb2
+
+from penstock.exchange import Method
+from penstock.v1 import bulk_pb2, inference_pb2, model_pb2
+
+_INFERENCE = "/penstock.v1.InferenceService"
+_BULK = "/penstock.v1.BulkService"
+_MODEL = "/penstock.v1.ModelService"
+
+EMBED = Method(f"{_INFERENCE}/Embed", inference_pb2.EmbedRequest, inference_pb2.EmbedResponse)
+CLASSIFY = Method(f"{_INFERENCE}/Classify", inference_pb2.ClassifyRequest, inference_pb2.ClassifyResponse)
+TAG = Method(f"{_INFERENCE}/Tag", inference_pb2.TagRequest, inference_pb2.TagResponse)
+RERANK = Method(f"{_INFERENCE}/Rerank", inference_pb2.RerankRequest, inference_pb2.RerankResponse)
+TOKENIZE = Method(f"{_INFERENCE}/Tokenize", inference_pb2.TokenizeRequest, inference_pb2.TokenizeResponse)
+STREAM = Method(f"{_INFERENCE}/Stream", inference_pb2.StreamRequest, inference_pb2.StreamResponse)
+
+UPLOAD = Method(f"{_BULK}/Upload", bulk_pb2.UploadRequest, bulk_pb2.UploadResponse)
+GET_UPLOAD = Method(f"{_BULK}/GetUpload", bulk_pb2.GetUploadRequest, bulk_pb2.GetUploadResponse)
+CREATE_JOB = Method(f"{_BULK}/CreateJob", bulk_pb2.CreateJobRequest, bulk_pb2.CreateJobResponse)
+GET_JOB = Method(f"{_BULK}/GetJob", bulk_pb2.GetJobRequest, bulk_pb2.GetJobResponse)
+LIST_JOBS = Method(f"{_BULK}/ListJobs", bulk_pb2.ListJobsRequest, bulk_pb2.ListJobsResponse)
+WATCH_JOB = Method(f"{_BULK}/WatchJob", bulk_pb2.WatchJobRequest, bulk_pb2.WatchJobResponse)
+READ_RESULTS = Method(f"{_BULK}/ReadResults", bulk_pb2.ReadResultsRequest, bulk_pb2.ReadResultsResponse)
+PAUSE_JOB = Method(f"{_BULK}/PauseJob", bulk_pb2.PauseJobRequest, bulk_pb2.PauseJobResponse)
+RESUME_JOB = Method(f"{_BULK}/ResumeJob", bulk_pb2.ResumeJobRequest, bulk_pb2.ResumeJobResponse)
+CANCEL_JOB = Method(f"{_BULK}/CancelJob", bulk_pb2.CancelJobRequest, bulk_pb2.CancelJobResponse)
+DELETE_JOB = Method(f"{_BULK}/DeleteJob", bulk_pb2.DeleteJobRequest, bulk_pb2.DeleteJobResponse)
+
+LIST_MODELS = Method(f"{_MODEL}/ListModels", model_pb2.ListModelsRequest, model_pb2.ListModelsResponse)
+GET_MODEL = Method(f"{_MODEL}/GetModel", model_pb2.GetModelRequest, model_pb2.GetModelResponse)
+
+# grpc.health.v1.HealthCheckRequest is one string and its response one enum, both field 1: on the wire the
+# same as these wrappers, which spares every client the package grpcio-health-checking.
+HEALTH_CHECK = Method("/grpc.health.v1.Health/Check", wrappers_pb2.StringValue, wrappers_pb2.Int32Value)

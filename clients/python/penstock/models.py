@@ -1,0 +1,102 @@
+"""The models of a server, and its health."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from google.protobuf import wrappers_pb2
+
+from penstock.exchange import Deadline, Exchange, ask
+from penstock.methods import GET_MODEL, HEALTH_CHECK, LIST_MODELS
+from penstock.options import ModelState, Task
+from penstock.v1 import model_pb2
+
+
+class HealthStatus(IntEnum):
+    """What a server says of its health; the numbers are those of grpc.health.v1."""
+
+    UNKNOWN = 0
+    SERVING = 1
+    NOT_SERVING = 2
+    SERVICE_UNKNOWN = 3
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether requests are answered."""
+        return self is HealthStatus.SERVING
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """One version of a model.
+
+    Attributes:
+        version: The version.
+        state: Where it stands.
+        error: Why it could not be loaded; empty otherwise.
+        task: What it computes.
+        tokens_max: Longest token count of a text, special tokens included.
+        dimensions: Dimensions of the vectors; 0 for models that do not embed.
+        labels: Labels in the order of the model's outputs.
+        engine: What computes it, such as "onnxruntime/cpu".
+        precision: Precision of the weights as stored.
+    """
+
+    version: str
+    state: ModelState
+    error: str
+    task: Task
+    tokens_max: int
+    dimensions: int
+    labels: tuple[str, ...]
+    engine: str
+    precision: str
+
+    @classmethod
+    def of(cls, message: model_pb2.ModelVersion) -> ModelVersion:
+        """Reads the server's message."""
+        return cls(
+            message.version,
+            ModelState.of_number(message.state),
+            message.error,
+            Task.of_number(message.task),
+            message.tokens_max,
+            message.dimensions,
+            tuple(message.labels),
+            message.engine,
+            message.precision,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model with its versions, newest first."""
+
+    name: str
+    versions: tuple[ModelVersion, ...]
+
+    @classmethod
+    def of(cls, message: model_pb2.Model) -> Model:
+        """Reads the server's message."""
+        return cls(message.name, tuple(ModelVersion.of(each) for each in message.versions))
+
+
+def list_models(timeout_s: float | None) -> Exchange[list[Model]]:
+    """Asks for all models, by name."""
+    response = yield from ask(LIST_MODELS, model_pb2.ListModelsRequest(), Deadline(timeout_s))
+    return [Model.of(each) for each in response.models]
+
+
+def get_model(name: str, timeout_s: float | None) -> Exchange[Model]:
+    """Asks for one model."""
+    response = yield from ask(GET_MODEL, model_pb2.GetModelRequest(name=name), Deadline(timeout_s))
+    return Model.of(response.model)
+
+
+def health(model: str, timeout_s: float | None) -> Exchange[HealthStatus]:
+    """Asks whether the server (empty name) or one model answers requests."""
+    request = wrappers_pb2.StringValue(value=model)
+    response = yield from ask(HEALTH_CHECK, request, Deadline(timeout_s))
+    known = {status.value for status in HealthStatus}
+    return HealthStatus(response.value) if response.value in known else HealthStatus.UNKNOWN
