@@ -34,8 +34,8 @@ class RequestLimits(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
 class QueueLimits(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much may wait; full means refuse now.
 
-    The live default is about four seconds of MiniLM fp32 on two cores (7,500 tokens a second there), more than
-    any live deadline that makes sense on a CPU.
+    The live default is about four seconds of MiniLM fp32 on two cores (7,500 tokens a second there), more
+    than any live deadline that makes sense on a CPU.
     """
 
     live_tokens_max: int = 32_768
@@ -44,8 +44,9 @@ class QueueLimits(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class TlsConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Certificate chain and private key, PEM files. With ``client_ca`` only clients with a certificate of that
-    authority are let in.
+    """Certificate chain and private key, PEM files.
+
+    With ``client_ca`` only clients with a certificate of that authority are let in.
     """
 
     certificate: Path
@@ -56,9 +57,9 @@ class TlsConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class LaneConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How engines share the machine.
 
-    ``live_batch_tokens_max`` bounds how long a live batch blocks the next one; ``bulk_batch_tokens`` is the size
-    at which length-sorted bulk batches were most efficient on single-thread sessions (252-276 rows/s on two
-    cores against 70-76 for unsorted batches of 32 rows; MiniLM fp32, review sentences).
+    ``live_batch_tokens_max`` bounds how long a live batch blocks the next one; ``bulk_batch_tokens`` is the
+    size at which length-sorted bulk batches were most efficient on single-thread sessions (252-276 rows/s on
+    two cores against 70-76 for unsorted batches of 32 rows; MiniLM fp32, review sentences).
     """
 
     live_threads: int = 0
@@ -156,11 +157,14 @@ def _check(config: ServerConfig) -> None:
         (0 <= config.port <= 65535, "port must be from 0 (any free port) to 65535"),
         (
             config.tls is not None or config.allow_insecure or is_loopback(config.host),
-            f"host {config.host!r} can be reached from other machines without TLS; set [tls], or allow_insecure = true "
-            "where the network is trusted",
+            f"host {config.host!r} can be reached from other machines without TLS; set [tls], or "
+            "allow_insecure = true where the network is trusted",
         ),
         (config.drain_grace_s >= 0, "drain_grace_s must not be negative"),
-        (config.lanes.live_threads >= 0 and config.lanes.bulk_lanes >= 0, "lanes: counts must not be negative"),
+        (
+            config.lanes.live_threads >= 0 and config.lanes.bulk_lanes >= 0,
+            "lanes: counts must not be negative",
+        ),
         (config.lanes.bulk_slots >= 1, "lanes.bulk_slots must be at least 1"),
         (config.lanes.live_batch_tokens_max > 0, "lanes.live_batch_tokens_max must be positive"),
         (config.lanes.bulk_batch_tokens > 0, "lanes.bulk_batch_tokens must be positive"),

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from penstock_kernels import TokenRows
 
+from penstock_kernels import TokenRows
 from penstock_server.domain.errors import PenstockError
 from penstock_server.domain.model import ModelKey
 from penstock_server.domain.tasks import RequestClass

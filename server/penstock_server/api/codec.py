@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from google.protobuf import duration_pb2
-from penstock.v1 import common_pb2
 
+from penstock.v1 import common_pb2
 from penstock_server.domain.answer import Answer, AnswerInfo, Classifications, Vectors
 from penstock_server.domain.errors import InvalidRequest
 from penstock_server.domain.model import ModelKey
@@ -127,7 +127,9 @@ def rows_from_proto(inputs: Iterable[common_pb2.TextInput], *, pairs: bool) -> l
     if not pairs:
         for index, row in enumerate(rows):
             if row.pair is not None:
-                raise InvalidRequest.of_field(f"inputs[{index}].text_pair", "this task takes single texts only")
+                raise InvalidRequest.of_field(
+                    f"inputs[{index}].text_pair", "this task takes single texts only"
+                )
     return rows
 
 

@@ -36,10 +36,14 @@ class HealthReporter:
     async def model_changed(self, entry: ModelEntry) -> None:
         """Reports a model under its name and under ``name@version``."""
         is_ready = entry.state is ModelState.READY
-        status = health_pb2.HealthCheckResponse.SERVING if is_ready else health_pb2.HealthCheckResponse.NOT_SERVING
+        status = (
+            health_pb2.HealthCheckResponse.SERVING if is_ready else health_pb2.HealthCheckResponse.NOT_SERVING
+        )
         await self._set(str(entry.key), status)
         if is_ready:
             await self._set(entry.key.name, status)
 
-    async def _set(self, service: str, status: health_pb2.HealthCheckResponse.ServingStatus.ValueType) -> None:
+    async def _set(
+        self, service: str, status: health_pb2.HealthCheckResponse.ServingStatus.ValueType
+    ) -> None:
         await self.servicer.set(service, status)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import grpc
 import structlog
-from penstock.v1 import inference_pb2, inference_pb2_grpc
 
+from penstock.v1 import inference_pb2, inference_pb2_grpc
 from penstock_server.api import codec
+from penstock_server.api.deadlines import Context, deadline_of
 from penstock_server.domain.answer import Answer
 from penstock_server.domain.tasks import RequestOptions, Task, TaskOptions
 from penstock_server.runtime.clock import Clock
@@ -18,16 +18,7 @@ from penstock_server.runtime.inference import Inference, InferenceCall, TextRow
 if TYPE_CHECKING:
     from penstock.v1 import common_pb2
     from penstock_kernels import TokenRows
-
     from penstock_server.api.stream import StreamHandler
-
-Context = grpc.aio.ServicerContext[Any, Any]
-
-
-def deadline_of(context: Context, clock: Clock) -> int | None:
-    """Returns the call's gRPC deadline on our clock, in nanoseconds, or None if it has none."""
-    remaining_s = context.time_remaining()
-    return None if remaining_s is None else clock.now_ns() + int(remaining_s * 1e9)
 
 
 class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
@@ -38,14 +29,16 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         self._streams = streams
         self._clock = clock
 
-    async def Embed(  # type: ignore[override]  # noqa: N802 - gRPC's name
+    async def Embed(  # noqa: N802 - gRPC's name
         self, request: inference_pb2.EmbedRequest, context: Context
     ) -> inference_pb2.EmbedResponse:
         """Computes vectors."""
         vector_format = codec.vector_format_from_proto(request.embed)
         rows = codec.rows_from_proto(request.inputs, pairs=False)
         task = TaskOptions(Task.EMBED, embed=codec.embed_options_from_proto(request.embed))
-        answer = await self._answer(request.model, task, codec.options_from_proto(request.options), rows, context)
+        answer = await self._answer(
+            request.model, task, codec.options_from_proto(request.options), rows, context
+        )
         vectors = codec.vectors_of(answer)
         return inference_pb2.EmbedResponse(
             embeddings=codec.embeddings_to_proto(vectors, vector_format),
@@ -53,33 +46,37 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             info=codec.info_to_proto(answer.info),
         )
 
-    async def Classify(  # type: ignore[override]  # noqa: N802 - gRPC's name
+    async def Classify(  # noqa: N802 - gRPC's name
         self, request: inference_pb2.ClassifyRequest, context: Context
     ) -> inference_pb2.ClassifyResponse:
         """Computes label scores."""
         rows = codec.rows_from_proto(request.inputs, pairs=True)
         task = TaskOptions(Task.CLASSIFY, classify=codec.classify_options_from_proto(request.classify))
-        answer = await self._answer(request.model, task, codec.options_from_proto(request.options), rows, context)
+        answer = await self._answer(
+            request.model, task, codec.options_from_proto(request.options), rows, context
+        )
         return inference_pb2.ClassifyResponse(
             classifications=codec.classifications_to_proto(codec.classifications_of(answer)),
             info=codec.info_to_proto(answer.info),
         )
 
-    async def Tag(  # type: ignore[override]  # noqa: N802 - gRPC's name
+    async def Tag(  # noqa: N802 - gRPC's name
         self, request: inference_pb2.TagRequest, context: Context
     ) -> inference_pb2.TagResponse:
         """Not in this release: says which model or task is wrong, or that tagging is not built."""
         self._call(request.model, TaskOptions(Task.TAG), codec.options_from_proto(request.options), context)
         raise AssertionError("check_options refuses the task")
 
-    async def Rerank(  # type: ignore[override]  # noqa: N802 - gRPC's name
+    async def Rerank(  # noqa: N802 - gRPC's name
         self, request: inference_pb2.RerankRequest, context: Context
     ) -> inference_pb2.RerankResponse:
         """Not in this release: says which model or task is wrong, or that reranking is not built."""
-        self._call(request.model, TaskOptions(Task.RERANK), codec.options_from_proto(request.options), context)
+        self._call(
+            request.model, TaskOptions(Task.RERANK), codec.options_from_proto(request.options), context
+        )
         raise AssertionError("check_options refuses the task")
 
-    async def Tokenize(  # type: ignore[override]  # noqa: N802 - gRPC's name
+    async def Tokenize(  # noqa: N802 - gRPC's name
         self, request: inference_pb2.TokenizeRequest, context: Context
     ) -> inference_pb2.TokenizeResponse:
         """Splits texts into tokens."""
@@ -98,7 +95,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
                 sequence.tokens.extend(tokenizer.tokens(sequence.ids))
         return inference_pb2.TokenizeResponse(sequences=sequences, info=codec.info_to_proto(tokenised.info))
 
-    async def Stream(  # type: ignore[override]  # noqa: N802 - gRPC's name
+    async def Stream(  # noqa: N802 - gRPC's name
         self, request_iterator: AsyncIterator[inference_pb2.StreamRequest], context: Context
     ) -> AsyncIterator[inference_pb2.StreamResponse]:
         """Answers live text as it arrives."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError
 
+from penstock_server.api.deadlines import Context, remaining_s
 from penstock_server.api.status import code_of, retry_after_s, status_of
 from penstock_server.domain.errors import Draining, InvalidRequest, PenstockError
 from penstock_server.runtime.clock import Clock
@@ -18,12 +19,15 @@ from penstock_server.runtime.clock import Clock
 _OUR_METHODS = "/penstock.v1."
 # What may still be asked of a server that is shutting down.
 _ALLOWED_WHILE_DRAINING = frozenset(
-    {"/penstock.v1.BulkService/GetJob", "/penstock.v1.BulkService/ListJobs", "/penstock.v1.BulkService/GetUpload"}
+    {
+        "/penstock.v1.BulkService/GetJob",
+        "/penstock.v1.BulkService/ListJobs",
+        "/penstock.v1.BulkService/GetUpload",
+    }
 )
 
 _log = structlog.get_logger("penstock.rpc")
 
-Context = grpc.aio.ServicerContext[Any, Any]
 Handler = Any
 
 
@@ -82,7 +86,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         return build(behaviour, _lenient(handler.request_deserializer), handler.response_serializer)
 
     @asynccontextmanager
-    async def _edge(self, method: str, context: Context) -> AsyncIterator[None]:
+    async def _edge(self, method: str, context: Context) -> AsyncGenerator[None]:
         start_ns = self._clock.now_ns()
         structlog.contextvars.clear_contextvars()
         code = grpc.StatusCode.OK
@@ -98,7 +102,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
                 err = type(err)(f"{err.message} Incident {incident}.", incident=incident)
             await _abort(context, err)
         except grpc.aio.AbortError:
-            code = context.code() or grpc.StatusCode.UNKNOWN
+            code = context.code()
             raise
         except (Exception, GeneratorExit) as err:
             if isinstance(err, GeneratorExit):
@@ -107,7 +111,8 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
             code = grpc.StatusCode.INTERNAL
             incident = _incident(err)
             await _abort(
-                context, PenstockError(f"The server failed unexpectedly. Incident {incident}.", incident=incident)
+                context,
+                PenstockError(f"The server failed unexpectedly. Incident {incident}.", incident=incident),
             )
         except BaseException:
             # The caller went away or its deadline passed; gRPC has answered already.
@@ -115,7 +120,9 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
             raise
         finally:
             duration_ms = (self._clock.now_ns() - start_ns) / 1e6
-            _log.info("rpc", method=method, code=code.name, duration_ms=round(duration_ms, 3), peer=context.peer())
+            _log.info(
+                "rpc", method=method, code=code.name, duration_ms=round(duration_ms, 3), peer=context.peer()
+            )
 
 
 def _incident(err: BaseException) -> str:
@@ -126,7 +133,9 @@ def _incident(err: BaseException) -> str:
 
 
 async def _abort(context: Context, error: PenstockError) -> None:
-    trailers: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", status_of(error).SerializeToString())]
+    trailers: list[tuple[str, str | bytes]] = [
+        ("grpc-status-details-bin", status_of(error).SerializeToString())
+    ]
     delay_s = retry_after_s(error)
     if delay_s is not None:
         trailers.append(("grpc-retry-pushback-ms", str(max(1, int(delay_s * 1000)))))
@@ -134,8 +143,8 @@ async def _abort(context: Context, error: PenstockError) -> None:
 
 
 def _code_of_cancelled(context: Context) -> grpc.StatusCode:
-    remaining_s = context.time_remaining()
-    late = remaining_s is not None and remaining_s <= 0
+    seconds = remaining_s(context)
+    late = seconds is not None and seconds <= 0
     return grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
 
 
@@ -157,7 +166,9 @@ def _checked(request: Any, streaming: bool) -> Any:
 
 def _checked_message(message: Any) -> Any:
     if isinstance(message, _Malformed):
-        raise InvalidRequest("The message cannot be parsed: it is no such protobuf, or a text is not valid UTF-8.")
+        raise InvalidRequest(
+            "The message cannot be parsed: it is no such protobuf, or a text is not valid UTF-8."
+        )
     return message
 
 

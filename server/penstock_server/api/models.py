@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from itertools import groupby
-from typing import Any
 
-import grpc
 from penstock.v1 import common_pb2, model_pb2, model_pb2_grpc
-
 from penstock_server.api.codec import TASK_NUMBERS
+from penstock_server.api.deadlines import Context
 from penstock_server.domain.errors import InvalidRequest, NotBuilt, UnknownModel
 from penstock_server.domain.tasks import Task
 from penstock_server.runtime.model_table import ModelEntry, ModelState, ModelTable
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 _STATES = {
     ModelState.LOADING: model_pb2.MODEL_STATE_LOADING,
@@ -29,13 +25,13 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
         self._models = models
         self._engine_name = engine_name
 
-    async def ListModels(  # type: ignore[override]  # noqa: N802 - gRPC's name
+    async def ListModels(  # noqa: N802 - gRPC's name
         self, request: model_pb2.ListModelsRequest, context: Context
     ) -> model_pb2.ListModelsResponse:
         """Lists all models."""
         return model_pb2.ListModelsResponse(models=self._all())
 
-    async def GetModel(  # type: ignore[override]  # noqa: N802 - gRPC's name
+    async def GetModel(  # noqa: N802 - gRPC's name
         self, request: model_pb2.GetModelRequest, context: Context
     ) -> model_pb2.GetModelResponse:
         """Describes one model."""
@@ -44,25 +40,31 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
         for model in self._all():
             if model.name == request.name:
                 return model_pb2.GetModelResponse(model=model)
-        raise UnknownModel(f"There is no model {request.name!r}; ListModels tells the names.", model=request.name)
+        raise UnknownModel(
+            f"There is no model {request.name!r}; ListModels tells the names.", model=request.name
+        )
 
-    async def LoadModel(  # type: ignore[override]  # noqa: N802 - gRPC's name
+    async def LoadModel(  # noqa: N802 - gRPC's name
         self, request: model_pb2.LoadModelRequest, context: Context
     ) -> model_pb2.LoadModelResponse:
         """Not in this release."""
-        raise NotBuilt("Loading models at run time is not in this release; restart the server to load new folders.")
+        raise NotBuilt(
+            "Loading models at run time is not in this release; restart the server to load new folders."
+        )
 
-    async def UnloadModel(  # type: ignore[override]  # noqa: N802 - gRPC's name
+    async def UnloadModel(  # noqa: N802 - gRPC's name
         self, request: model_pb2.UnloadModelRequest, context: Context
     ) -> model_pb2.UnloadModelResponse:
         """Not in this release."""
         raise NotBuilt("Unloading models at run time is not in this release; remove the folder and restart.")
 
-    async def SetRoute(  # type: ignore[override]  # noqa: N802 - gRPC's name
+    async def SetRoute(  # noqa: N802 - gRPC's name
         self, request: model_pb2.SetRouteRequest, context: Context
     ) -> model_pb2.SetRouteResponse:
         """Not in this release."""
-        raise NotBuilt("Routes are not in this release; the newest version answers, or the one a request names.")
+        raise NotBuilt(
+            "Routes are not in this release; the newest version answers, or the one a request names."
+        )
 
     def _all(self) -> list[model_pb2.Model]:
         by_name = groupby(self._models.entries(), key=lambda entry: entry.key.name)

@@ -8,8 +8,8 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from penstock.v1 import bulk_pb2_grpc, inference_pb2_grpc, model_pb2_grpc
 
+from penstock.v1 import bulk_pb2_grpc, inference_pb2_grpc, model_pb2_grpc
 from penstock_server.api.health import SERVICES, HealthReporter
 from penstock_server.api.interceptors import EdgeInterceptor
 from penstock_server.config import ServerConfig, TlsConfig
@@ -26,7 +26,9 @@ class Services:
     health: HealthReporter
 
 
-def build_server(config: ServerConfig, services: Services, edge: EdgeInterceptor) -> tuple[grpc.aio.Server, int]:
+def build_server(
+    config: ServerConfig, services: Services, edge: EdgeInterceptor
+) -> tuple[grpc.aio.Server, int]:
     """Builds the server and binds its port.
 
     Returns:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from penstock_server.domain.tasks import RequestClass
 
 if TYPE_CHECKING:
     from penstock_kernels import TokenRows
+
+
+IdArray: TypeAlias = NDArray[np.int64] | NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +104,9 @@ class Batch:
         type_ids: Same dtype; 0 for the first text, 1 for the second.
     """
 
-    token_ids: NDArray[np.int64] | NDArray[np.int32]
-    attention_mask: NDArray[np.int64] | NDArray[np.int32]
-    type_ids: NDArray[np.int64] | NDArray[np.int32]
+    token_ids: IdArray
+    attention_mask: IdArray
+    type_ids: IdArray
 
     @property
     def rows(self) -> int:

@@ -1,11 +1,11 @@
 """The bulk worker: a process of its own in which bulk lanes compute at idle priority.
 
-Why a process: an idle-priority thread that holds the interpreter lock while live work fills the cores would stop
-the server's event loop. It also keeps a crash on a poison row away from live traffic.
+Why a process: an idle-priority thread that holds the interpreter lock while live work fills the cores would
+stop the server's event loop. It also keeps a crash on a poison row away from live traffic.
 
-The server starts ``python -m penstock_server.engines.worker FD...`` with one inherited socket and one inherited
-memory file for each lane. A lane is a thread; it serves its commands in order, so the server can send the next
-batch while one runs. Token ids and outputs travel through the memory file, commands through the socket.
+The server starts ``python -m penstock_server.engines.worker`` with one inherited socket and one inherited
+memory file for each lane. A lane is a thread; it serves its commands in order, so the server can send the
+next batch while one runs. Token ids and outputs travel through the memory file, commands through the socket.
 """
 
 from __future__ import annotations

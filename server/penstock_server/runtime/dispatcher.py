@@ -15,8 +15,8 @@ from penstock_server.runtime.clock import Clock
 from penstock_server.runtime.lanes import BatchResult, Lane, LaneLost
 from penstock_server.scheduling.scheduler import LaneKind, Scheduler
 
-# How often a batch is tried on a lane that dies under it before its rows are tried apart. Chosen: a worker that was
-# killed from outside deserves one more try; a row that kills it will do so again.
+# How often a batch is tried on a lane that dies under it before its rows are tried apart. Chosen: a worker
+# that was killed from outside deserves one more try; a row that kills it will do so again.
 _TRIES_BEFORE_SPLIT = 2
 
 _log = structlog.get_logger(__name__)
@@ -75,7 +75,9 @@ class Dispatcher:
         while True:
             decision = self._scheduler.plan(lane.kind, self._clock.now_ns())
             for part in decision.expired:
-                error = DeadlineUnmeetable("The deadline passed while the request waited; nothing was computed.")
+                error = DeadlineUnmeetable(
+                    "The deadline passed while the request waited; nothing was computed."
+                )
                 part.work.sink.fail(part.rows, error)
             if decision.batch is None:
                 wake.clear()

@@ -26,8 +26,8 @@ from penstock_server.runtime.model_table import ModelTable
 if TYPE_CHECKING:
     from penstock_kernels import TokenRows
 
-# Texts up to this size are tokenised on the event loop: about half a millisecond at 30 MB/s, less than the hop
-# to a thread and back costs under load.
+# Texts up to this size are tokenised on the event loop: about half a millisecond at 30 MB/s, less than the
+# hop to a thread and back costs under load.
 _INLINE_BYTES_MAX = 16 * 1024
 _VIOLATIONS_MAX = 20
 
@@ -89,7 +89,7 @@ class RequestTicket:
         dispatcher.submit(self._work, options.overload_policy)
 
     def cancel(self) -> None:
-        """Drops the rows that are not in a batch yet; ``answer`` then never returns unless it has the answer."""
+        """Drops the rows that are not in a batch yet; ``answer`` may then wait for ever."""
         if self._work is not None and self._dispatcher is not None and not self._done.done():
             self._dispatcher.cancel(self._work)
 
@@ -154,7 +154,9 @@ class Tokenised:
 class Inference:
     """Answers live calls. Owned by the event loop."""
 
-    def __init__(self, models: ModelTable, dispatcher: Dispatcher, limits: RequestLimits, clock: Clock) -> None:
+    def __init__(
+        self, models: ModelTable, dispatcher: Dispatcher, limits: RequestLimits, clock: Clock
+    ) -> None:
         self._models = models
         self._dispatcher = dispatcher
         self._limits = limits
@@ -200,7 +202,13 @@ class Inference:
         return ticket
 
     async def tokenise(
-        self, model: ModelKey, options: RequestOptions, rows: Sequence[TextRow], *, special: bool, offsets: bool
+        self,
+        model: ModelKey,
+        options: RequestOptions,
+        rows: Sequence[TextRow],
+        *,
+        special: bool,
+        offsets: bool,
     ) -> Tokenised:
         """Splits texts into tokens without computing anything.
 
@@ -267,7 +275,8 @@ class Inference:
             raise InvalidRequest.of_field("inputs", "is empty; send at least one text")
         if len(rows) > self._limits.rows_max:
             raise InvalidRequest.of_field(
-                "inputs", f"has {len(rows):,} rows; at most {self._limits.rows_max:,} are allowed, so split the request"
+                "inputs",
+                f"has {len(rows):,} rows; at most {self._limits.rows_max:,} are allowed: split it",
             )
         violations = [
             FieldViolation(f"inputs[{index}].{name}", problem)
@@ -297,7 +306,8 @@ class Inference:
         high = model.manifest.tokens_max
         if not low <= options.tokens_max <= high:
             raise InvalidRequest.of_field(
-                "options.tokens_max", f"is {options.tokens_max}; this model allows {low} to {high} (0 for its default)"
+                "options.tokens_max",
+                f"is {options.tokens_max}; this model allows {low} to {high} (0 for its default)",
             )
 
     @staticmethod

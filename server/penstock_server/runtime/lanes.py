@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from penstock_kernels import pack_rows
 
+from penstock_kernels import pack_rows
 from penstock_server.domain.errors import EngineFailed
 from penstock_server.domain.model import ModelKey, ModelManifest
-from penstock_server.domain.work import Batch, BatchPlan, BatchTimes
+from penstock_server.domain.work import Batch, BatchPlan, BatchTimes, IdArray
 from penstock_server.engines.factory import build_engine
 from penstock_server.engines.protocol import Engine
 from penstock_server.runtime.clock import Clock
@@ -33,7 +33,7 @@ class LaneLost(Exception):
 
 
 class Lane(Protocol):
-    """A serial executor. ``slots`` calls of ``run`` may be under way at once; one computes, the others wait."""
+    """A serial executor: ``slots`` calls of ``run`` may be under way; one computes, the others wait."""
 
     name: str
     kind: LaneKind
@@ -91,12 +91,13 @@ class LocalLane:
         start_ns = self._clock.now_ns()
         engine, manifest = self._engines[plan.model]
         shape = (plan.rows, plan.padded_length)
-        batch = Batch(*(np.empty(shape, engine.ids_dtype) for _ in range(3)))
+        batch = Batch(*(cast("IdArray", np.empty(shape, engine.ids_dtype)) for _ in range(3)))
         pack(plan, batch, manifest.pad_id)
         try:
             outputs = engine.run(batch)
         except EngineFailed:
             raise
-        except Exception as err:  # noqa: BLE001 - whatever an engine raises fails its rows, not the lane
+        except Exception as err:
+            # Whatever an engine raises fails its rows, not the lane.
             raise EngineFailed("The engine failed on this batch.") from err
         return BatchResult(outputs, BatchTimes(start_ns, self._clock.now_ns()))

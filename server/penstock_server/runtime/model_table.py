@@ -53,7 +53,8 @@ class ModelTable:
     def __init__(self, repository: ModelRepository, lanes: Sequence[Lane]) -> None:
         self._repository = repository
         self._lanes = tuple(lanes)
-        self._entries = {key: ModelEntry(key) for key in repository.keys()}
+        keys = repository.keys()
+        self._entries = {key: ModelEntry(key) for key in keys}
         self._bulk_tasks: list[asyncio.Task[None]] = []
 
     async def load_all(self, listener: StateListener) -> None:
@@ -69,7 +70,9 @@ class ModelTable:
 
     def entries(self) -> list[ModelEntry]:
         """All versions, by name, newest version first."""
-        ordered = sorted(self._entries.values(), key=lambda entry: _version_rank(entry.key.version), reverse=True)
+        ordered = sorted(
+            self._entries.values(), key=lambda entry: _version_rank(entry.key.version), reverse=True
+        )
         return sorted(ordered, key=lambda entry: entry.key.name)
 
     def get(self, name: str, version: str = "") -> LoadedModel:

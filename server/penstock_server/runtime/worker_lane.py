@@ -1,4 +1,4 @@
-"""Bulk lanes, which run in the worker process; this side starts it, feeds it and starts it anew if it dies."""
+"""Bulk lanes, which run in the worker process; this side starts it, feeds it and keeps it alive."""
 
 from __future__ import annotations
 
@@ -116,9 +116,13 @@ class WorkerLane:
             asyncio.get_running_loop().remove_reader(self._channel.connection.fileno())
             self._channel.close()
             self._channel = None
-        for future in (*self._running.values(), *self._preparing.values()):
-            if not future.done():
-                future.set_exception(LaneLost(f"{self.name}: the bulk worker ended"))
+        lost = LaneLost(f"{self.name}: the bulk worker ended")
+        for running in self._running.values():
+            if not running.done():
+                running.set_exception(lost)
+        for preparing in self._preparing.values():
+            if not preparing.done():
+                preparing.set_exception(lost)
         self._running.clear()
         self._preparing.clear()
         for model in self._models.values():

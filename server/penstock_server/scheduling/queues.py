@@ -19,8 +19,8 @@ NEVER_NS = 1 << 62
 class QueuedWork:
     """A Work with the part of it that is not in a batch yet.
 
-    ``order`` holds its row indices, longest first, and ``lengths`` their token counts in the same order, so that
-    neighbours pad each other least. ``next_row`` is the first of them that still waits.
+    ``order`` holds its row indices, longest first, and ``lengths`` their token counts in the same order, so
+    that neighbours pad each other least. ``next_row`` is the first of them that still waits.
     """
 
     work: Work

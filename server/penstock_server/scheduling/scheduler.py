@@ -1,10 +1,11 @@
 """Decides which rows make the next batch on a lane.
 
-Synchronous and deterministic: time is an argument, nothing awaits, nothing is read from outside. The dispatcher
-of the server and a simulator on a virtual clock run the same code.
+Synchronous and deterministic: time is an argument, nothing awaits, nothing is read from outside. The
+dispatcher of the server and a simulator on a virtual clock run the same code.
 
-Live lanes take LIVE_CRITICAL before LIVE, earliest deadline first, under a token budget. Bulk lanes take FLEX
-before BULK; on a CPU they run at idle priority, so the kernel gives them just the cycles that live lanes leave.
+Live lanes take LIVE_CRITICAL before LIVE, earliest deadline first, under a token budget. Bulk lanes take
+FLEX before BULK; on a CPU they run at idle priority, so the kernel gives them just the cycles that live lanes
+leave.
 """
 
 from __future__ import annotations
@@ -105,7 +106,9 @@ class Scheduler:
             Overloaded: The queue is full and demotion is not allowed or does not help.
         """
         if work.deadline_ns is not None and work.deadline_ns <= now_ns:
-            raise DeadlineUnmeetable("The deadline had passed when the request was admitted; allow more time.")
+            raise DeadlineUnmeetable(
+                "The deadline had passed when the request was admitted; allow more time."
+            )
         tokens = int(work.tokens.lengths[work.rows].sum())
         for request_class in (work.request_class, *_DEMOTIONS[overload]):
             queue = self._queues[request_class]

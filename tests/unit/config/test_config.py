@@ -40,7 +40,7 @@ def test_wrong_configuration_is_named(tmp_path: Path, text: str, words: str) -> 
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequest, match="absent.toml"):
+    with pytest.raises(InvalidRequest, match=r"absent\.toml"):
         load_config(tmp_path / "absent.toml")
 
 

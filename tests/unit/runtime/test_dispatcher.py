@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import numpy as np
@@ -15,7 +15,9 @@ from penstock_server.runtime.lanes import BatchResult, LaneLost
 from penstock_server.scheduling.scheduler import LaneKind, Scheduler, SchedulerLimits
 from tests.support.work import make_work
 
-LIMITS = SchedulerLimits(10_000, 10_000, 10_000, live_batch_tokens_max=100, bulk_batch_tokens=100, lookahead_rows=8)
+LIMITS = SchedulerLimits(
+    10_000, 10_000, 10_000, live_batch_tokens_max=100, bulk_batch_tokens=100, lookahead_rows=8
+)
 
 
 class SteppedClock:
@@ -45,7 +47,11 @@ class RowLane:
 
     async def run(self, plan: BatchPlan) -> BatchResult:
         await self.gate.wait()
-        ids = [int(part.work.tokens.ids[part.work.tokens.starts[row]]) for part in plan.parts for row in part.rows]
+        ids = [
+            int(part.work.tokens.ids[part.work.tokens.starts[row]])
+            for part in plan.parts
+            for row in part.rows
+        ]
         self.batches.append(ids)
         if self.lost_times:
             self.lost_times -= 1
@@ -59,7 +65,7 @@ class RowLane:
 
 
 @asynccontextmanager
-async def dispatching(lane: RowLane, clock: SteppedClock | None = None) -> AsyncIterator[Dispatcher]:
+async def dispatching(lane: RowLane, clock: SteppedClock | None = None) -> AsyncGenerator[Dispatcher]:
     dispatcher = Dispatcher(Scheduler(LIMITS), [lane], clock or SteppedClock())
     dispatcher.start()
     try:

@@ -172,7 +172,9 @@ def test_work_larger_than_the_whole_queue_is_taken_when_nothing_waits() -> None:
     ("policy", "expected"),
     [(OverloadPolicy.DEMOTE_TO_FLEX, RequestClass.FLEX), (OverloadPolicy.DEMOTE_TO_BULK, RequestClass.BULK)],
 )
-def test_full_queue_demotes_where_the_caller_allows_it(policy: OverloadPolicy, expected: RequestClass) -> None:
+def test_full_queue_demotes_where_the_caller_allows_it(
+    policy: OverloadPolicy, expected: RequestClass
+) -> None:
     target = scheduler()
     target.admit(make_work([900])[0], 0)
     work, _ = make_work([200])
@@ -225,7 +227,7 @@ def test_every_row_is_planned_once_or_expired_once_or_cancelled(
         if is_cancelled:
             target.cancel(work)
     seen: dict[Work, list[int]] = {work: [] for work in admitted}
-    for now_ns in range(0, 400):
+    for now_ns in range(400):
         for lane in LaneKind:
             decision = target.plan(lane, now_ns)
             parts = list(decision.expired)
