@@ -21,7 +21,7 @@ from penstock_server.api.server import Services, build_server
 from penstock_server.api.stream import StreamHandler
 from penstock_server.config import ServerConfig
 from penstock_server.domain.errors import InvalidRequest
-from penstock_server.engines.worker import SlotLayout
+from penstock_server.engines.worker_protocol import SlotLayout
 from penstock_server.models.repository import ModelRepository
 from penstock_server.observability.logs import configure_logs
 from penstock_server.runtime.clock import MonotonicClock

@@ -3,7 +3,7 @@
 Why a process: an idle-priority thread that holds the interpreter lock while live work fills the cores would
 stop the server's event loop. It also keeps a crash on a poison row away from live traffic.
 
-The server starts ``python -m penstock_server.engines.worker`` with one inherited socket and one inherited
+The server starts ``python -m penstock_server.engines.worker_main`` with one inherited socket and one inherited
 memory file for each lane. A lane is a thread; it serves its commands in order, so the server can send the
 next batch while one runs. Token ids and outputs travel through the memory file, commands through the socket.
 """
@@ -11,98 +11,16 @@ next batch while one runs. Token ids and outputs travel through the memory file,
 from __future__ import annotations
 
 import mmap
-import os
-import signal
-import sys
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
-
-import numpy as np
-from numpy.typing import NDArray
 
 from penstock_server.domain.errors import PenstockError
 from penstock_server.domain.model import ModelKey, ModelManifest
-from penstock_server.domain.work import Batch
 from penstock_server.engines.factory import build_engine
 from penstock_server.engines.protocol import Engine
-
-
-@dataclass(frozen=True, slots=True)
-class SlotLayout:
-    """Where a slot's arrays lie in the lane's memory file.
-
-    Three id arrays of ``tokens_max`` elements of 8 bytes, then the outputs, float32.
-    """
-
-    slots: int
-    tokens_max: int
-    outputs_max: int
-
-    @property
-    def slot_bytes(self) -> int:
-        """Size of one slot."""
-        return 3 * 8 * self.tokens_max + 4 * self.outputs_max
-
-    @property
-    def file_bytes(self) -> int:
-        """Size of the memory file."""
-        return self.slots * self.slot_bytes
-
-    def batch(
-        self, memory: mmap.mmap, slot: int, rows: int, padded_length: int, dtype: np.dtype[np.generic]
-    ) -> Batch:
-        """Views a slot's id arrays as a batch; no copy."""
-        shape = (rows, padded_length)
-        views = [
-            np.ndarray(shape, dtype, memory, slot * self.slot_bytes + index * 8 * self.tokens_max)
-            for index in range(3)
-        ]
-        return Batch(*views)
-
-    def outputs(self, memory: mmap.mmap, slot: int, rows: int, width: int) -> NDArray[np.float32]:
-        """Views a slot's outputs; no copy."""
-        offset = slot * self.slot_bytes + 3 * 8 * self.tokens_max
-        return np.ndarray((rows, width), np.float32, memory, offset)
-
-
-@dataclass(frozen=True, slots=True)
-class Prepare:
-    """Command: build the engine of a model version."""
-
-    manifest: ModelManifest
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """Answer to Prepare: the dtype of the ids the engine reads, or why it cannot be built."""
-
-    key: ModelKey
-    ids_dtype: str
-    error: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RunBatch:
-    """Command: run the batch that lies in a slot."""
-
-    key: ModelKey
-    slot: int
-    rows: int
-    padded_length: int
-
-
-@dataclass(frozen=True, slots=True)
-class BatchDone:
-    """Answer to RunBatch: the outputs lie in the slot, or why there are none."""
-
-    slot: int
-    width: int
-    start_ns: int
-    end_ns: int
-    error: str = ""
+from penstock_server.engines.worker_protocol import BatchDone, Prepare, Prepared, RunBatch, SlotLayout
 
 
 class EngineTable:
@@ -161,6 +79,11 @@ class WorkerLane:
             outputs = engine.run(batch)
         except PenstockError as err:
             return BatchDone(command.slot, 0, start_ns, time.monotonic_ns(), err.message)
+        except Exception as err:
+            # A lane that died here would leave the server waiting; the batch's rows fail instead.
+            return BatchDone(
+                command.slot, 0, start_ns, time.monotonic_ns(), f"The engine failed: {type(err).__name__}."
+            )
         width = int(outputs.shape[1])
         if outputs.size > self._layout.outputs_max:
             error = f"The outputs ({outputs.size:,} numbers) are larger than the lane's memory."
@@ -169,23 +92,12 @@ class WorkerLane:
         return BatchDone(command.slot, width, start_ns, time.monotonic_ns())
 
 
-def lower_priority() -> None:
-    """Lets this process run only in cycles that nobody else wants, where the system can do that."""
-    if hasattr(os, "SCHED_IDLE"):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    else:
-        os.nice(19)
-
-
-def main(arguments: list[str]) -> None:
+def serve_lanes(arguments: list[str]) -> None:
     """Runs the lanes until the server closes their sockets.
 
     Args:
         arguments: slots, tokens_max, outputs_max, then a socket and a memory file descriptor for each lane.
     """
-    # Ctrl-C in a terminal reaches the whole process group; the server ends this process when it has drained.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    lower_priority()
     slots, tokens_max, outputs_max, *descriptors = map(int, arguments)
     layout = SlotLayout(slots, tokens_max, outputs_max)
     engines = EngineTable()
@@ -198,7 +110,3 @@ def main(arguments: list[str]) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

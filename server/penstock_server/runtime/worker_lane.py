@@ -19,7 +19,7 @@ import structlog
 from penstock_server.domain.errors import EngineFailed, ModelBroken
 from penstock_server.domain.model import ModelKey, ModelManifest
 from penstock_server.domain.work import BatchPlan, BatchTimes
-from penstock_server.engines.worker import BatchDone, Prepare, Prepared, RunBatch, SlotLayout
+from penstock_server.engines.worker_protocol import BatchDone, Prepare, Prepared, RunBatch, SlotLayout
 from penstock_server.runtime.lanes import BatchResult, LaneLost, pack
 from penstock_server.scheduling.scheduler import LaneKind
 
@@ -186,6 +186,11 @@ class BulkWorker:
         self._preparing: list[asyncio.Task[None]] = []
         self.restarts = 0
 
+    @property
+    def pid(self) -> int | None:
+        """Process id of the worker, or None while there is none."""
+        return None if self._process is None else self._process.pid
+
     def start(self) -> None:
         """Starts the process and the task that keeps it alive."""
         self._spawn()
@@ -209,7 +214,7 @@ class BulkWorker:
         channels = [_Channel(index, self._layout) for index in range(len(self.lanes))]
         descriptors = [fd for channel in channels for fd in (channel.worker_fd, channel.memory_fd)]
         numbers = (self._layout.slots, self._layout.tokens_max, self._layout.outputs_max, *descriptors)
-        command = [sys.executable, "-m", "penstock_server.engines.worker", *map(str, numbers)]
+        command = [sys.executable, "-m", "penstock_server.engines.worker_main", *map(str, numbers)]
         self._process = subprocess.Popen(command, pass_fds=descriptors, stdin=subprocess.DEVNULL)
         for lane, channel in zip(self.lanes, channels, strict=True):
             channel.close_worker_ends()

@@ -1,0 +1,94 @@
+"""The bulk worker as it is: a process, shared memory, a real model."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from penstock_server.domain.model import ModelKey
+from penstock_server.domain.work import BatchPart, BatchPlan
+from penstock_server.engines.worker_protocol import SlotLayout
+from penstock_server.models.repository import ModelRepository
+from penstock_server.runtime.clock import MonotonicClock
+from penstock_server.runtime.lanes import BatchResult, LaneLost, LocalLane
+from penstock_server.runtime.worker_lane import BulkWorker, WorkerLane
+from tests.support.work import make_work
+
+MODELS = Path(__file__).resolve().parents[2] / "models"
+KEY = ModelKey("minilm", "1")
+LAYOUT = SlotLayout(slots=2, tokens_max=1024, outputs_max=1024 * 512)
+
+
+def plan_of(lengths: list[int]) -> BatchPlan:
+    work, _ = make_work(lengths, model=KEY)
+    return BatchPlan(KEY, (BatchPart(work, work.rows),), len(lengths), max(lengths), sum(lengths))
+
+
+@asynccontextmanager
+async def worker_lanes(count: int = 1) -> AsyncGenerator[tuple[BulkWorker, list[WorkerLane]]]:
+    lanes = [WorkerLane(f"bulk-{index}", LAYOUT) for index in range(count)]
+    worker = BulkWorker(lanes, LAYOUT)
+    worker.start()
+    try:
+        manifest = ModelRepository(MODELS).manifest(KEY)
+        await asyncio.gather(*(lane.prepare(manifest) for lane in lanes))
+        yield worker, lanes
+    finally:
+        await worker.close()
+
+
+async def test_worker_computes_what_the_live_lane_computes() -> None:
+    live = LocalLane("live", threads=1, clock=MonotonicClock())
+    await live.prepare(ModelRepository(MODELS).manifest(KEY))
+    plans = [plan_of([5, 9, 3]), plan_of([40]), plan_of([7, 7])]
+    async with worker_lanes(2) as (_, lanes):
+        # More batches than slots: they wait for one another and none gets another's outputs.
+        bulk = await asyncio.gather(*(lane.run(plan) for lane in lanes for plan in plans))
+    expected = [(await live.run(plan)).outputs for plan in plans] * 2
+    await live.close()
+    for result, outputs in zip(bulk, expected, strict=True):
+        np.testing.assert_allclose(result.outputs, outputs, atol=1e-5)
+        assert result.times.end_ns > result.times.start_ns
+
+
+async def test_worker_runs_at_idle_priority() -> None:
+    async with worker_lanes() as (worker, _):
+        pid = worker.pid
+        assert pid is not None
+        # Threads of libraries count as well: one at normal priority would take cycles from live work.
+        policies = {os.sched_getscheduler(int(thread)) for thread in os.listdir(f"/proc/{pid}/task")}
+        assert policies == {os.SCHED_IDLE}
+
+
+async def test_killed_worker_starts_anew_and_serves_again() -> None:
+    async with worker_lanes() as (worker, lanes):
+        before = await lanes[0].run(plan_of([6]))
+        assert worker.pid is not None
+        os.kill(worker.pid, signal.SIGKILL)
+        after = await run_until_served(lanes[0], plan_of([6]))
+        np.testing.assert_array_equal(before.outputs, after.outputs)
+        assert worker.restarts == 1
+
+
+async def run_until_served(lane: WorkerLane, plan: BatchPlan) -> BatchResult:
+    """Runs a batch, again if it was under way when the worker died."""
+    try:
+        return await lane.run(plan)
+    except LaneLost:
+        return await lane.run(plan)
+
+
+async def test_worker_ends_when_the_server_is_gone() -> None:
+    async with worker_lanes() as (worker, lanes):
+        pid = worker.pid
+        await lanes[0].close()
+    assert pid is not None
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
