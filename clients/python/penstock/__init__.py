@@ -18,8 +18,6 @@ if TYPE_CHECKING:
         AnswerInfo,
         Classification,
         Classifications,
-        Embedding,
-        Embeddings,
         LabelScore,
         RankedDocument,
         Ranking,
@@ -65,12 +63,13 @@ if TYPE_CHECKING:
         Truncation,
     )
     from penstock.stream import SentenceRange, StreamAppend, StreamResult, StreamText
+    from penstock.vectors import Embedding, Embeddings
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "answers": (
-        "AnswerInfo Classification Classifications Embedding Embeddings LabelScore RankedDocument Ranking "
+        "AnswerInfo Classification Classifications LabelScore RankedDocument Ranking "
         "Span TagLists Timings Tokenizations Tokens"
     ),
     "async_client": "AsyncClient",
@@ -88,6 +87,7 @@ _HOMES = {
         "StreamOrder Task Truncation"
     ),
     "stream": "SentenceRange StreamAppend StreamResult StreamText",
+    "vectors": "Embedding Embeddings",
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self, Unpack, overload
 
 from penstock import inference, models
-from penstock.answers import Classifications, Embeddings, Ranking, TagLists, Tokenizations
+from penstock.answers import Classifications, Ranking, TagLists, Tokenizations
 from penstock.async_bulk import AsyncBulk
 from penstock.async_wire import AsyncWire, each_of, shielded
 from penstock.channel import TlsSetting
@@ -19,6 +19,7 @@ from penstock.models import HealthStatus, Model
 from penstock.options import Aggregation, CallOptions, ScoreFunction, StreamOptions, Task, TaskOptions
 from penstock.stream import StreamItem, StreamResult, item_requests, open_request, results_of
 from penstock.v1 import inference_pb2
+from penstock.vectors import Embeddings
 
 
 class AsyncModels:

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self, Unpack, overload
 
 from penstock import inference, models
-from penstock.answers import Classifications, Embeddings, Ranking, TagLists, Tokenizations
+from penstock.answers import Classifications, Ranking, TagLists, Tokenizations
 from penstock.bulk import Bulk
 from penstock.channel import TlsSetting, open_channel
 from penstock.exchange import metadata_of
@@ -17,6 +17,7 @@ from penstock.models import HealthStatus, Model
 from penstock.options import Aggregation, CallOptions, ScoreFunction, StreamOptions, Task, TaskOptions
 from penstock.stream import StreamItem, StreamResult, item_requests, open_request, results_of
 from penstock.v1 import inference_pb2
+from penstock.vectors import Embeddings
 from penstock.wire import Wire, shielded
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"

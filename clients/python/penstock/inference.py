@@ -10,8 +10,6 @@ from penstock.answers import (
     AnswerInfo,
     Classification,
     Classifications,
-    Embedding,
-    Embeddings,
     RankedDocument,
     Ranking,
     TagLists,
@@ -37,6 +35,7 @@ from penstock.inputs import (
 from penstock.methods import CLASSIFY, EMBED, RERANK, TAG, TOKENIZE
 from penstock.options import CallOptions, ScoreFunction, TaskOptions
 from penstock.v1 import common_pb2, inference_pb2
+from penstock.vectors import Embedding, Embeddings
 
 ROWS_MAX = 1024
 # Under gRPC's usual limit of 4 MiB a message, whatever the server's own limit is.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
-from penstock.answers import Answer, Classification, Embedding, Span, seconds_of, spans_of
+from penstock.answers import Classification, Span, seconds_of
 from penstock.errors import PenstockError, of_status
 from penstock.exchange import Deadline, Exchange, Method, ask
 from penstock.inputs import (
@@ -21,7 +21,9 @@ from penstock.inputs import (
 )
 from penstock.methods import CREATE_JOB, DELETE_JOB, LIST_JOBS
 from penstock.options import FileFormat, JobOptions, JobState, RowSelection, Task
+from penstock.outcomes import Answer, answer_of
 from penstock.v1 import bulk_pb2, common_pb2
+from penstock.vectors import Embedding
 
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
@@ -183,16 +185,7 @@ class RowResult:
         key = None if keyed is None else message.string_key if keyed == "string_key" else message.int_key
         outcome = message.WhichOneof("outcome")
         error = of_status(message.error) if outcome == "error" else None
-        return cls(message.row, key, _answer_of(message), error)
-
-
-def _answer_of(message: bulk_pb2.RowResult) -> Answer | None:
-    outcome = message.WhichOneof("outcome")
-    if outcome == "embedding":
-        return Embedding.of(message.embedding)
-    if outcome == "classification":
-        return Classification.of(message.classification)
-    return spans_of(message.tags) if outcome == "tags" else None
+        return cls(message.row, key, answer_of(message), error)
 
 
 def spec_of(upload_id: str, model: str, task: Task | str, options: JobOptions) -> bulk_pb2.JobSpec:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
-from penstock.answers import Answer, AnswerInfo, Classification, Embedding, Span, spans_of
+from penstock.answers import AnswerInfo, Classification, Span
 from penstock.errors import PenstockError, of_status
 from penstock.inputs import (
     Text,
@@ -20,7 +20,9 @@ from penstock.inputs import (
     tag_options_of,
 )
 from penstock.options import StreamOptions, StreamOrder, Task
+from penstock.outcomes import Answer, answer_of
 from penstock.v1 import common_pb2, inference_pb2
+from penstock.vectors import Embedding
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,22 +115,13 @@ class StreamResult:
             sentence = SentenceRange(place.index, place.start_char, place.end_char)
         return cls(
             message.id,
-            answer=_answer_of(message),
+            answer=answer_of(message),
             error=of_status(message.error) if outcome == "error" else None,
             superseded_by=message.superseded.by_id if outcome == "superseded" else None,
             sentence=sentence,
             sentences_total=message.append_end.sentences if outcome == "append_end" else None,
             info=AnswerInfo.of(message.info) if message.HasField("info") else None,
         )
-
-
-def _answer_of(message: inference_pb2.StreamResult) -> Answer | None:
-    outcome = message.WhichOneof("outcome")
-    if outcome == "embedding":
-        return Embedding.of(message.embedding)
-    if outcome == "classification":
-        return Classification.of(message.classification)
-    return spans_of(message.tags) if outcome == "tags" else None
 
 
 def results_of(message: inference_pb2.StreamResponse) -> Iterator[StreamResult]:
