@@ -3,9 +3,9 @@
 Why a process: an idle-priority thread that holds the interpreter lock while live work fills the cores would
 stop the server's event loop. It also keeps a crash on a poison row away from live traffic.
 
-The server starts ``python -m penstock_server.engines.worker_main`` with one inherited socket and one inherited
-memory file for each lane. A lane is a thread; it serves its commands in order, so the server can send the
-next batch while one runs. Token ids and outputs travel through the memory file, commands through the socket.
+The server starts ``python -m penstock_server.engines.worker_main`` with one inherited socket and one
+inherited memory file for each lane. A lane is a thread; it serves its commands in order, so the server can
+send the next batch while one runs. Token ids and outputs travel through the memory file, commands through the socket.
 """
 
 from __future__ import annotations
@@ -79,11 +79,9 @@ class WorkerLane:
             outputs = engine.run(batch)
         except PenstockError as err:
             return BatchDone(command.slot, 0, start_ns, time.monotonic_ns(), err.message)
-        except Exception as err:
-            # A lane that died here would leave the server waiting; the batch's rows fail instead.
-            return BatchDone(
-                command.slot, 0, start_ns, time.monotonic_ns(), f"The engine failed: {type(err).__name__}."
-            )
+        except Exception as err:  # noqa: BLE001 - a lane that died would leave the server waiting
+            error = f"The engine failed: {type(err).__name__}."
+            return BatchDone(command.slot, 0, start_ns, time.monotonic_ns(), error)
         width = int(outputs.shape[1])
         if outputs.size > self._layout.outputs_max:
             error = f"The outputs ({outputs.size:,} numbers) are larger than the lane's memory."
