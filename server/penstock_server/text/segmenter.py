@@ -1,8 +1,8 @@
 """Where sentences begin: the sentencex library behind one typed function.
 
 sentencex knows abbreviations, initials, quotes and the full stops of some 300 languages; its English rules,
-used here for all text, also end sentences at the full stops of other scripts. It is imported at its first use,
-which takes 7 ms.
+used here for all text, also end sentences at the full stops of other scripts. Importing it takes 7 ms and
+waits for its first use.
 """
 
 from __future__ import annotations
