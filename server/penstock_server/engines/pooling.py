@@ -28,8 +28,9 @@ def pool(
     rows, _, width = tokens.shape
     lengths = mask.sum(axis=1)
     pooled = np.empty((rows, width), np.float32)
-    # A sum over each row's own tokens reads every vector once and skips padding. One matmul with the mask
-    # would read padding too, and start BLAS threads beside the engine's.
+    # A sum over each row's own tokens reads every vector once and skips padding; it takes about a thousandth
+    # of the engine's time. One matmul with the mask takes a third of that, but wakes BLAS threads, which run
+    # at normal priority even where the engine's threads are idle ones.
     for row, length in enumerate(lengths.tolist()):
         np.add.reduce(tokens[row, :length], axis=0, out=pooled[row])
     pooled /= np.maximum(lengths, 1)[:, np.newaxis].astype(np.float32)
