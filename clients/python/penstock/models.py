@@ -7,6 +7,7 @@ from enum import IntEnum
 
 from google.protobuf import wrappers_pb2
 
+from penstock.errors import ErrorDetails, NotFoundError
 from penstock.exchange import Deadline, Exchange, ask
 from penstock.methods import GET_MODEL, HEALTH_CHECK, LIST_MODELS
 from penstock.options import ModelState, Task
@@ -97,6 +98,9 @@ def get_model(name: str, timeout_s: float | None) -> Exchange[Model]:
 def health(model: str, timeout_s: float | None) -> Exchange[HealthStatus]:
     """Asks whether the server (empty name) or one model answers requests."""
     request = wrappers_pb2.StringValue(value=model)
-    response = yield from ask(HEALTH_CHECK, request, Deadline(timeout_s))
+    try:
+        response = yield from ask(HEALTH_CHECK, request, Deadline(timeout_s))
+    except NotFoundError as error:
+        raise NotFoundError(f"the server has no model {model!r}", ErrorDetails("UNKNOWN_MODEL")) from error
     known = {status.value for status in HealthStatus}
     return HealthStatus(response.value) if response.value in known else HealthStatus.UNKNOWN

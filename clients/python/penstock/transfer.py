@@ -12,7 +12,7 @@ from typing import BinaryIO, Self, cast
 
 from google.protobuf.message import Message
 
-from penstock.errors import DataLossError, InternalError, PenstockError, UnavailableError
+from penstock.errors import DataLossError, InternalError, NotFoundError, PenstockError, UnavailableError
 from penstock.exchange import Deadline, Exchange, Pause, Send, ask
 from penstock.jobs import Progress, ProgressCallback
 from penstock.methods import GET_UPLOAD, UPLOAD
@@ -144,7 +144,7 @@ def upload(
                 raise InternalError(f"upload {state.id} stays at {before} of {source.size_bytes} bytes")
         except PenstockError as error:
             yield Pause(patience.delay_s(error))
-            state = yield from _get(state.id)
+            state = yield from _state_after(error, state.id)
         if state.committed_bytes > before:
             patience.progressed()
     return state.id
@@ -153,6 +153,14 @@ def upload(
 def _get(upload_id: str) -> Exchange[bulk_pb2.Upload]:
     response = yield from ask(GET_UPLOAD, bulk_pb2.GetUploadRequest(upload_id=upload_id), Deadline(None))
     return response.upload
+
+
+def _state_after(error: PenstockError, upload_id: str) -> Exchange[bulk_pb2.Upload]:
+    try:
+        return (yield from _get(upload_id))
+    except NotFoundError:
+        # The server drops an upload that arrived whole but changed; that is what the caller must hear.
+        raise error from None
 
 
 def _check_same(path: Path, size_bytes: int, state: bulk_pb2.Upload) -> None:

@@ -71,6 +71,8 @@ class Script:
     vector_format: str = "packed"
     # Offset, size and whether it had a checksum, of every chunk that came.
     chunks: list[tuple[int, int, bool]] = field(default_factory=list[tuple[int, int, bool]])
+    # The file arrives changed: the upload fails at its end and is gone.
+    spoil_upload: bool = False
     stored: bytearray = field(default_factory=bytearray)
     upload: bulk_pb2.Upload = field(default_factory=bulk_pb2.Upload)
     cut_upload_at: deque[int] = field(default_factory=deque[int])
@@ -210,12 +212,16 @@ class Bulk(bulk_pb2_grpc.BulkServiceServicer):
             if script.cut_upload_at and len(script.stored) >= script.cut_upload_at[0]:
                 script.cut_upload_at.popleft()
                 context.abort(grpc.StatusCode.UNAVAILABLE, "cut")
+        if script.spoil_upload and header.upload_id:
+            Refusal(grpc.StatusCode.DATA_LOSS, "changed", (info_of("CORRUPT_UPLOAD"),)).apply(context)
         script.upload.committed_bytes = len(script.stored)
         script.upload.complete = len(script.stored) == script.upload.size_bytes
         return bulk_pb2.UploadResponse(upload=script.upload)
 
     def GetUpload(self, request: bulk_pb2.GetUploadRequest, context: Context) -> bulk_pb2.GetUploadResponse:
         self._script.enter(request, context)
+        if self._script.spoil_upload:
+            Refusal(grpc.StatusCode.NOT_FOUND, "none", (info_of("UNKNOWN_UPLOAD"),)).apply(context)
         self._script.upload.committed_bytes = len(self._script.stored)
         return bulk_pb2.GetUploadResponse(upload=self._script.upload)
 
@@ -330,7 +336,10 @@ def health_handler(script: Script) -> grpc.GenericRpcHandler:
 
     def check(request: wrappers_pb2.StringValue, context: Context) -> wrappers_pb2.Int32Value:
         script.enter(request, context)
-        return wrappers_pb2.Int32Value(value=1 if request.value in {"", "m"} else 2)
+        known = {"": 1, "m": 1, "loading": 2}
+        if request.value not in known:
+            context.abort(grpc.StatusCode.NOT_FOUND, "")
+        return wrappers_pb2.Int32Value(value=known[request.value])
 
     handler = grpc.unary_unary_rpc_method_handler(
         check, wrappers_pb2.StringValue.FromString, wrappers_pb2.Int32Value.SerializeToString

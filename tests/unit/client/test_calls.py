@@ -259,7 +259,9 @@ def test_errors_survive_pickling(client: Client, script: Script) -> None:
 def test_health_and_models(client: Client) -> None:
     assert client.health().is_serving
     assert client.health("m") is penstock.HealthStatus.SERVING
-    assert client.health("other") is penstock.HealthStatus.NOT_SERVING
+    assert client.health("loading") is penstock.HealthStatus.NOT_SERVING
+    with pytest.raises(penstock.NotFoundError, match="no model 'other'"):
+        client.health("other")
     model = client.models.list()[0]
     assert client.models.get("m") == model
     with pytest.raises(penstock.NotFoundError):
