@@ -177,8 +177,8 @@ class StreamWindow(Generic[A]):
         if older is not None and not older.is_started:
             self._replace(older, entry)
             return True
-        has_slot = len(self._submitted) < self._rules.max_in_flight
-        if has_slot and not self._aside:
+        # Nothing is aside while there is a free place, so this overtakes no one.
+        if len(self._submitted) < self._rules.max_in_flight:
             self._submit(entry)
             return True
         if entry.key and len(self._aside) < self._rules.max_in_flight:

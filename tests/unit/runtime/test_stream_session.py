@@ -157,6 +157,18 @@ async def test_reading_pauses_while_long_texts_wait() -> None:
         assert stream.read == 7
 
 
+async def test_reading_goes_on_when_long_ids_are_taken() -> None:
+    async with HandStream(in_order=False, max_in_flight=1, held_chars_max=100) as stream:
+        first = asyncio.ensure_future(anext(stream.answers))
+        await stream.send(*(text("x" * 40 + str(i), body="") for i in range(20)))
+        assert stream.read == 5
+        await first
+
+        stream.take_all()
+        await idle()
+        assert stream.read == 20
+
+
 async def test_a_text_supersedes_a_waiting_one_with_its_key() -> None:
     async with HandStream(in_order=False) as stream:
         stream.take_all()
@@ -247,6 +259,16 @@ async def test_a_newer_text_takes_the_place_of_an_older_one_in_a_full_queue() ->
 
         await stream.finish("b")
         assert stream.results[2:] == [answer("b")]
+
+
+async def test_in_a_full_queue_the_newer_text_goes_before_those_aside() -> None:
+    async with HandStream(in_order=False, max_in_flight=1) as stream:
+        stream.take_all()
+        stream.submitter.room = 1
+        await stream.send(text("a", "k"), text("aside", "other"), text("b", "k"))
+
+        assert stream.results == [StreamResult("a", Superseded("b"))]
+        assert [ticket.text for ticket in stream.submitter.live] == ["b"]
 
 
 async def test_many_refused_texts_that_waited_aside_are_all_answered() -> None:
