@@ -8,11 +8,25 @@ from __future__ import annotations
 
 import os
 
-from penstock_kernels.rows import IndexArray, TokenRows
+from penstock_kernels.rows import ByteBuffer, IndexArray, TokenRows
+from penstock_kernels.wordpiece_spec import AddedToken, Slot, TemplatePiece, WordPieceSpec
 
 if os.environ.get("PENSTOCK_KERNELS", "native") == "reference":
-    from penstock_kernels.reference import l2_normalize, mean_pool, pack_rows
+    from penstock_kernels.reference import WordPieceTokenizer, l2_normalize, mean_pool, pack_rows
 else:
     from penstock_kernels._batch import l2_normalize, mean_pool, pack_rows
+    from penstock_kernels._wordpiece import WordPieceTokenizer
 
-__all__ = ["IndexArray", "TokenRows", "l2_normalize", "mean_pool", "pack_rows"]
+__all__ = [
+    "AddedToken",
+    "ByteBuffer",
+    "IndexArray",
+    "Slot",
+    "TemplatePiece",
+    "TokenRows",
+    "WordPieceSpec",
+    "WordPieceTokenizer",
+    "l2_normalize",
+    "mean_pool",
+    "pack_rows",
+]

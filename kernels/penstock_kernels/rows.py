@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 IndexArray: TypeAlias = NDArray[np.int64] | NDArray[np.int32]
+# Contiguous bytes of a column of texts.
+ByteBuffer: TypeAlias = bytes | memoryview | NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

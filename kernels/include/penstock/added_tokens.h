@@ -1,0 +1,77 @@
+// Added tokens (special or not) found in text, as AddedVocabulary of tokenizers 0.23.3 finds them.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "penstock/trie.h"
+#include "penstock/unicode.h"
+#include "penstock/utf8.h"
+
+namespace penstock {
+
+struct AddedToken {
+  std::string content;
+  std::int32_t id;
+  bool single_word;
+  bool lstrip;
+  bool rstrip;
+};
+
+// Splits text at added tokens: leftmost, longest, not overlapping. A match that single_word rejects is
+// consumed all the same; rstrip may reach into the next match, which then begins before its predecessor's
+// end: both are quirks that ids and offsets depend on. O(text size * longest token). Immutable.
+class AddedTokens {
+ public:
+  // Throws std::invalid_argument if a content is empty or there twice.
+  explicit AddedTokens(const std::vector<AddedToken>& tokens);
+
+  bool empty() const noexcept { return tokens_.empty(); }
+
+  // Calls visit(const AddedToken* or nullptr for text between, begin, end) from left to right, until it
+  // returns false. Empty texts between tokens are left out.
+  template <typename Visit>
+  void split(std::string_view text, Visit visit) const {
+    std::size_t done = 0;
+    std::size_t spaces_end = 0;  // end of the spaces scanned last, so that none is scanned twice
+    for (std::size_t at = 0; at < text.size();) {
+      if (!first_bytes_[static_cast<unsigned char>(text[at])]) {
+        ++at;
+        continue;
+      }
+      const Trie::Match match = trie_.longest(text.substr(at));
+      if (!match.size) {
+        ++at;
+        continue;
+      }
+      const AddedToken& token = tokens_[static_cast<std::size_t>(match.value)];
+      const std::size_t end = at + match.size;
+      if (!token.single_word || stands_alone(text, at, end)) {
+        const std::size_t begin = token.lstrip ? skip_spaces_back(text, at, done) : at;
+        if (token.rstrip && end > spaces_end) spaces_end = skip_spaces(text, end);
+        const std::size_t stop = token.rstrip ? std::max(end, spaces_end) : end;
+        if (done < begin && !visit(nullptr, done, begin)) return;
+        if (!visit(&token, begin, stop)) return;
+        done = stop;
+      }
+      at = end;
+    }
+    if (done < text.size()) visit(nullptr, done, text.size());
+  }
+
+ private:
+  static bool stands_alone(std::string_view text, std::size_t begin, std::size_t end) noexcept;
+  static std::size_t skip_spaces_back(std::string_view text, std::size_t from, std::size_t limit) noexcept;
+  static std::size_t skip_spaces(std::string_view text, std::size_t from) noexcept;
+
+  std::vector<AddedToken> tokens_;
+  Trie trie_;
+  std::array<bool, 256> first_bytes_{};
+};
+
+}  // namespace penstock
