@@ -1,0 +1,188 @@
+"""Writes result files: JSONL or Parquet, in input order, with the input's keys.
+
+Columns are row, key (if the job has keys), then the answer (``embedding``, or ``labels`` as a list of label
+and score), then ``error_code`` and ``error``. A file of succeeded rows leaves the error columns out, a file
+of failed rows the answer. Runs in constant memory and is fit for a process of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from penstock_server.bulk.arrow import pa, pc, pq
+from penstock_server.bulk.durable import replacing
+from penstock_server.bulk.folder import JobFolder
+from penstock_server.bulk.journal import WindowRecord
+from penstock_server.bulk.parts import RowStatus
+from penstock_server.bulk.results import ResultRows, read_results
+from penstock_server.bulk.rows import Key
+from penstock_server.bulk.spool import Spool
+from penstock_server.domain.answer import Classifications, Vectors
+from penstock_server.domain.job import FileFormat, RowSelection
+from penstock_server.domain.tasks import Task
+
+_LABELS_TYPE = pa.list_(pa.struct([("label", pa.string()), ("score", pa.float32())]))
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOrder:
+    """Which result file is to be written; picklable.
+
+    Attributes:
+        folder: The job's folder.
+        windows: Its windows in the journal, in order.
+        task: What the job computed.
+        has_keys: Whether the job has a key column.
+        file_format: JSONL or PARQUET.
+        selection: Which rows.
+    """
+
+    folder: Path
+    windows: tuple[WindowRecord, ...]
+    task: Task
+    has_keys: bool
+    file_format: FileFormat
+    selection: RowSelection
+
+
+def export(order: ExportOrder) -> Path:
+    """Writes a result file durably, replacing an earlier one.
+
+    Returns:
+        Its path.
+
+    Raises:
+        StorageFull: The disk has no room.
+    """
+    folder = JobFolder(order.folder)
+    path = folder.result_path(order.file_format, order.selection)
+    rows = read_results(folder, order.windows, has_ended=True, selection=order.selection)
+    with replacing(path) as temporary:
+        if order.file_format is FileFormat.JSONL:
+            _write_jsonl(temporary, rows, has_keys=order.has_keys)
+        else:
+            _write_parquet(temporary, rows, _parquet_schema(order, folder))
+    return path
+
+
+def _write_jsonl(path: Path, rows: Iterator[ResultRows], *, has_keys: bool) -> None:
+    encoder = msgspec.json.Encoder()
+    with path.open("wb") as file:
+        for chunk in rows:
+            answers = _json_answers(chunk)
+            for index in chunk.indices.tolist():
+                head = {"row": chunk.start_row + index}
+                line = encoder.encode({**head, "key": chunk.keys[index]} if has_keys else head)
+                failure = chunk.part.failures.get(index)
+                if failure is not None:
+                    error = {"code": failure.code, "message": failure.message}
+                    rest = b'"error":' + encoder.encode(error)
+                else:
+                    rest = next(answers)
+                file.write(line[:-1] + b"," + rest + b"}\n")
+
+
+def _json_answers(rows: ResultRows) -> Iterator[bytes]:
+    """Yields the answer member of each succeeded row.
+
+    Arrow prints float32 in the fewest digits that round-trip.
+    """
+    answers = rows.part.answers
+    done = rows.indices[rows.part.status[rows.indices] == RowStatus.SUCCEEDED]
+    if isinstance(answers, Vectors):
+        for numbers in _json_numbers(answers.values[done]):
+            yield b'"embedding":[' + numbers.encode() + b"]"
+    elif isinstance(answers, Classifications):
+        names = [msgspec.json.encode(label).decode() for label in answers.labels]
+        scores = pc.cast(pa.array(answers.scores[done].reshape(-1)), pa.string()).to_pylist()
+        k = answers.scores.shape[1]
+        for place, label_ids in enumerate(answers.label_ids[done].tolist()):
+            parts = [
+                f'{{"label":{names[label_id]},"score":{score}}}'
+                for label_id, score in zip(label_ids, scores[place * k : (place + 1) * k], strict=True)
+            ]
+            yield f'"labels":[{",".join(parts)}]'.encode()
+
+
+def _json_numbers(values: NDArray[np.float32]) -> list[str]:
+    rows, width = values.shape
+    offsets = pa.array(np.arange(0, (rows + 1) * width, width, dtype=np.int64))
+    texts = pc.cast(pa.array(values.reshape(-1)), pa.large_string())
+    lists = pa.LargeListArray.from_arrays(offsets, texts)
+    joined: list[str] = pc.binary_join(lists, ",").to_pylist()
+    return joined
+
+
+def _write_parquet(path: Path, rows: Iterator[ResultRows], schema: Any) -> None:
+    with pq.ParquetWriter(path, schema) as writer:
+        for chunk in rows:
+            columns = [_parquet_column(field, chunk) for field in schema]
+            writer.write_batch(pa.record_batch(columns, schema=schema))
+
+
+def _parquet_schema(order: ExportOrder, folder: JobFolder) -> Any:
+    fields: list[Any] = [pa.field("row", pa.int64(), nullable=False)]
+    if order.has_keys:
+        fields.append(pa.field("key", _key_type(folder)))
+    if order.selection is not RowSelection.FAILED:
+        if order.task is Task.EMBED:
+            fields.append(pa.field("embedding", pa.list_(pa.float32())))
+        else:
+            fields.append(pa.field("labels", _LABELS_TYPE))
+    if order.selection is not RowSelection.SUCCEEDED:
+        fields += [pa.field("error_code", pa.string()), pa.field("error", pa.string())]
+    return pa.schema(fields)
+
+
+def _key_type(folder: JobFolder) -> Any:
+    """int64 if all keys are whole numbers, else text."""
+    spool = Spool(folder.spool_path)
+    try:
+        has_texts, has_numbers = spool.key_kinds()
+    finally:
+        spool.close()
+    return pa.int64() if has_numbers and not has_texts else pa.string()
+
+
+def _parquet_column(field: Any, rows: ResultRows) -> Any:
+    indices = rows.indices.tolist()
+    if field.name == "row":
+        return pa.array(rows.indices + rows.start_row)
+    if field.name == "key":
+        keys: list[Key] = [rows.keys[index] for index in indices]
+        if pa.types.is_string(field.type):
+            keys = [None if key is None else str(key) for key in keys]
+        return pa.array(keys, type=field.type)
+    if field.name in ("error_code", "error"):
+        failures = [rows.part.failures.get(index) for index in indices]
+        texts = [
+            None if failure is None else (failure.code if field.name == "error_code" else failure.message)
+            for failure in failures
+        ]
+        return pa.array(texts, type=pa.string())
+    return _parquet_answers(field, rows)
+
+
+def _parquet_answers(field: Any, rows: ResultRows) -> Any:
+    answers = rows.part.answers
+    succeeded = rows.part.status[rows.indices] == RowStatus.SUCCEEDED
+    if answers is None:
+        return pa.nulls(len(rows.indices), field.type)
+    if isinstance(answers, Vectors):
+        values, width = answers.values[rows.indices], answers.values.shape[1]
+        items: Any = pa.array(values.reshape(-1))
+    else:
+        width = answers.scores.shape[1]
+        names = pa.array(answers.labels, type=pa.string())
+        labels = names.take(pa.array(answers.label_ids[rows.indices].reshape(-1)))
+        scores = pa.array(answers.scores[rows.indices].reshape(-1))
+        items = pa.StructArray.from_arrays([labels, scores], fields=list(field.type.value_type))
+    offsets = pa.array(np.arange(0, (len(succeeded) + 1) * width, width, dtype=np.int32))
+    return pa.ListArray.from_arrays(offsets, items, type=field.type, mask=pa.array(~succeeded))

@@ -1,0 +1,66 @@
+"""Every limit of bulk jobs, by name and unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_KIB = 1 << 10
+_MIB = 1 << 20
+_GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BulkLimits:
+    """Bounds of uploads, inputs, jobs and results.
+
+    Attributes:
+        upload_bytes_max: Largest file.
+        chunk_bytes_max: Largest chunk of an upload.
+        upload_commit_bytes: Bytes between two fsyncs of an upload; what a crash can cost at most.
+        uploads_max: Uploads kept at once.
+        upload_age_s_max: Uploads that no job uses are deleted after this time.
+        disk_free_bytes_min: Uploads are refused when less than this would stay free.
+        file_name_bytes_max: Longest name of an upload.
+        text_bytes_max: Largest text of a row; a longer one fails alone.
+        line_bytes_max: Longest line of JSONL, and longest field of CSV.
+        key_bytes_max: Longest key of a row.
+        window_rows: Most rows of a window. Sorted windows of 4,096 rows waste about 1.5 % on padding.
+        window_bytes: A window is closed before ``window_rows`` when its texts reach this size.
+        windows_in_flight_max: Windows of a job that are tokenised or computed at once.
+        jobs_running_max: Jobs that compute at once; others wait their turn.
+        jobs_max: Jobs kept at once, ended ones included.
+        page_jobs_default: Jobs of a page unless the caller says otherwise.
+        page_jobs_max: Most jobs of a page.
+        display_name_bytes_max: Longest display name.
+        request_id_bytes_max: Longest request id.
+        result_message_bytes: Size at which a message of result rows is sent.
+        result_message_rows_max: Most rows of such a message.
+        checkpoint_s: A window that takes longer is written as far as it is, this often.
+        watch_interval_ms_default: Shortest time between two messages of WatchJob by default.
+        watch_interval_ms_min: Shortest interval a caller may ask for.
+    """
+
+    upload_bytes_max: int = 8 * _GIB
+    chunk_bytes_max: int = 2 * _MIB
+    upload_commit_bytes: int = 8 * _MIB
+    uploads_max: int = 10_000
+    upload_age_s_max: int = 7 * 24 * 3600
+    disk_free_bytes_min: int = 256 * _MIB
+    file_name_bytes_max: int = 255
+    text_bytes_max: int = _MIB
+    line_bytes_max: int = 8 * _MIB
+    key_bytes_max: int = 4 * _KIB
+    window_rows: int = 4096
+    window_bytes: int = 64 * _MIB
+    windows_in_flight_max: int = 2
+    jobs_running_max: int = 2
+    jobs_max: int = 100_000
+    page_jobs_default: int = 100
+    page_jobs_max: int = 1000
+    display_name_bytes_max: int = 512
+    request_id_bytes_max: int = 128
+    result_message_bytes: int = _MIB
+    result_message_rows_max: int = 4096
+    checkpoint_s: float = 15.0
+    watch_interval_ms_default: int = 500
+    watch_interval_ms_min: int = 100

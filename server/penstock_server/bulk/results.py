@@ -1,0 +1,106 @@
+"""Reads finished rows of a job in input order, while it runs or after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penstock_server.bulk.folder import JobFolder
+from penstock_server.bulk.journal import WindowRecord
+from penstock_server.bulk.parts import Part, RowStatus, read_part
+from penstock_server.bulk.rows import Key
+from penstock_server.bulk.spool import Spool
+from penstock_server.domain.job import RowSelection
+
+_STATUSES = {
+    RowSelection.ALL: (RowStatus.SUCCEEDED, RowStatus.FAILED),
+    RowSelection.SUCCEEDED: (RowStatus.SUCCEEDED,),
+    RowSelection.FAILED: (RowStatus.FAILED,),
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ResultRows:
+    """Finished rows of one window.
+
+    Attributes:
+        start_row: The job's row number of the window's first row.
+        indices: int64, rising: which rows of the window are meant.
+        part: What became of all rows of the window.
+        keys: Keys of all rows of the window.
+    """
+
+    start_row: int
+    indices: NDArray[np.int64]
+    part: Part
+    keys: Sequence[Key]
+
+
+def read_results(
+    folder: JobFolder,
+    windows: Sequence[WindowRecord],
+    *,
+    has_ended: bool,
+    start_row: int = 0,
+    rows_max: int = 0,
+    selection: RowSelection = RowSelection.ALL,
+) -> Iterator[ResultRows]:
+    """Yields finished rows in input order.
+
+    Args:
+        folder: The job's folder.
+        windows: Its windows in the journal, in order.
+        has_ended: False: rows after the first pending one are left out, so that a reader can go on later
+            without gaps. True: pending rows will never be done and are skipped.
+        start_row: First row to read.
+        rows_max: Most rows to read; 0: all.
+        selection: Which rows.
+    """
+    rows_left = rows_max or np.iinfo(np.int64).max
+    spool = Spool(folder.spool_path)
+    try:
+        expected = spool.window_of_row(start_row)
+        for window in windows:
+            if window.number < expected:
+                continue
+            if window.number > expected and not has_ended:
+                return
+            expected = window.number + 1
+            rows = _rows_of(folder, spool, window, selection, start_row, has_ended=has_ended)
+            rows = _first_rows(rows, rows_left)
+            rows_left -= len(rows.indices)
+            if len(rows.indices):
+                yield rows
+            if not rows_left or (not window.is_whole and not has_ended):
+                return
+    finally:
+        spool.close()
+
+
+def _rows_of(
+    folder: JobFolder,
+    spool: Spool,
+    window: WindowRecord,
+    selection: RowSelection,
+    start_row: int,
+    *,
+    has_ended: bool,
+) -> ResultRows:
+    part = read_part(folder.part_path(window.file_name))
+    first_row = spool.start_row(window.number)
+    chosen = np.isin(part.status, _STATUSES[selection])
+    chosen[: max(0, start_row - first_row)] = False
+    if not has_ended:
+        pending = np.flatnonzero(part.status == RowStatus.PENDING)
+        if len(pending):
+            chosen[pending[0] :] = False
+    return ResultRows(first_row, np.flatnonzero(chosen), part, spool.keys(window.number))
+
+
+def _first_rows(rows: ResultRows, count: int) -> ResultRows:
+    if len(rows.indices) <= count:
+        return rows
+    return ResultRows(rows.start_row, rows.indices[:count], rows.part, rows.keys)

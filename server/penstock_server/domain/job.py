@@ -1,0 +1,160 @@
+"""Bulk jobs: what they compute, where they stand, how far they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from penstock_server.domain.model import ModelKey
+from penstock_server.domain.tasks import RequestOptions, TaskOptions
+
+
+class FileFormat(Enum):
+    """Format of an input or result file."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
+class RowSelection(Enum):
+    """Which rows of a job's results are meant."""
+
+    ALL = "all"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+class JobState(Enum):
+    """Where a job stands."""
+
+    VALIDATING = "validating"
+    RUNNING = "running"
+    PAUSED = "paused"
+    FINALIZING = "finalizing"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the job stays in this state for good."""
+        return self in _ENDED
+
+
+_ENDED = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED})
+
+
+@dataclass(frozen=True, slots=True)
+class InputColumns:
+    """Which columns (or JSON fields) of the input are read. None: there is none of this kind."""
+
+    text: str = "text"
+    pair: str | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """What a job computes.
+
+    Attributes:
+        model: The model with its version; the version is never empty once the job exists.
+        task: The task with the options of its head.
+        upload_id: The complete upload that is the input.
+        input_format: Format of the input.
+        columns: What is read of the input.
+        options: Options of all rows; the class is always BULK.
+        vectors_as_numbers: Whether vectors are sent as numbers instead of packed bytes.
+        display_name: The caller's own words for the job.
+    """
+
+    model: ModelKey
+    task: TaskOptions
+    upload_id: str
+    input_format: FileFormat
+    columns: InputColumns
+    options: RequestOptions
+    vectors_as_numbers: bool = False
+    display_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    """Why a job as a whole failed: the reason and message of a ``PenstockError``."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobProgress:
+    """How far a job is; ``succeeded + failed + pending == total`` by construction.
+
+    Attributes:
+        total: Rows of the input; 0 until they are counted.
+        succeeded: Rows with an answer.
+        failed: Rows that failed, each with its own reason.
+        tokens: Tokens computed, without padding.
+        rows_per_s: Rows done a second lately; 0 if unknown.
+        time_left_s: Predicted time until all rows are done; None if unknown.
+    """
+
+    total: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    tokens: int = 0
+    rows_per_s: float = 0.0
+    time_left_s: float | None = None
+
+    @property
+    def done(self) -> int:
+        """Rows with an answer or a reason why there is none."""
+        return self.succeeded + self.failed
+
+    @property
+    def pending(self) -> int:
+        """Rows not done yet."""
+        return self.total - self.done
+
+    def with_rate(self, rows_per_s: float) -> JobProgress:
+        """The same progress with a rate, and the time left that follows from it."""
+        time_left_s = self.pending / rows_per_s if rows_per_s > 0 else None
+        return replace(self, rows_per_s=rows_per_s, time_left_s=time_left_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A bulk input with its state. Times are nanoseconds since 1970, UTC; None: not yet.
+
+    Attributes:
+        id: Names the job.
+        spec: What it computes.
+        state: Where it stands.
+        progress: How far it is.
+        is_validated: Whether its rows are counted.
+        error: Why it FAILED; None otherwise.
+        create_time_ns: When it was created.
+        start_time_ns: When its first row was computed.
+        end_time_ns: When it ended.
+    """
+
+    id: str
+    spec: JobSpec
+    state: JobState
+    progress: JobProgress
+    is_validated: bool
+    error: JobError | None
+    create_time_ns: int
+    start_time_ns: int | None
+    end_time_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RowFailure:
+    """Why one row has no answer: a code in UPPER_SNAKE for programs, a sentence for people."""
+
+    code: str
+    message: str
