@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from penstock_server.text.segmenter import raw_starts, sentence_starts
 from penstock_server.text.sentences import Sentence, SentenceCutter
 
