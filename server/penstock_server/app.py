@@ -12,7 +12,7 @@ from typing import IO
 
 import structlog
 
-from penstock_server.api.bulk import BulkServicer
+from penstock.v1.bulk_pb2_grpc import BulkServiceServicer as BulkServicer
 from penstock_server.api.health import HealthReporter
 from penstock_server.api.inference import InferenceServicer
 from penstock_server.api.interceptors import EdgeInterceptor
@@ -24,11 +24,11 @@ from penstock_server.domain.errors import InvalidRequest
 from penstock_server.engines.worker_protocol import SlotLayout
 from penstock_server.models.repository import ModelRepository
 from penstock_server.observability.logs import configure_logs
-from penstock_server.runtime.clock import MonotonicClock
 from penstock_server.runtime.dispatcher import Dispatcher
 from penstock_server.runtime.inference import Inference
 from penstock_server.runtime.lanes import Lane, LocalLane
 from penstock_server.runtime.model_table import ModelEntry, ModelState, ModelTable
+from penstock_server.runtime.stream_events import LoopClock
 from penstock_server.runtime.worker_lane import BulkWorker, WorkerLane
 from penstock_server.scheduling.scheduler import Scheduler, SchedulerLimits
 
@@ -46,7 +46,7 @@ class PenstockServer:
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
-        self._clock = MonotonicClock()
+        self._clock = LoopClock()
         self._data_lock = _lock_folder(config.data_dir)
         limits = _scheduler_limits(config)
         layout = _slot_layout(config)
@@ -57,6 +57,7 @@ class PenstockServer:
         self._dispatcher = Dispatcher(Scheduler(limits), self._lanes, self._clock)
         self._models = ModelTable(ModelRepository(config.models_dir), self._lanes)
         self._inference = Inference(self._models, self._dispatcher, config.requests, self._clock)
+        self._streams = StreamHandler(self._inference, config.requests, self._clock)
         self._health = HealthReporter()
         self._is_draining = False
         self._port = 0
@@ -84,7 +85,6 @@ class PenstockServer:
             raise
         self._dispatcher.start()
         await self._models.load_all(self._health)
-        self._jobs.start()
         await self._health.ready()
         _log.info("ready", address=self.address, models=[str(entry.key) for entry in self.models()])
 
@@ -95,7 +95,7 @@ class PenstockServer:
         self._is_draining = True
         _log.info("draining", grace_s=self._config.drain_grace_s)
         await self._health.draining()
-        await self._jobs.close()
+        self._streams.drain()
         await self._server.stop(self._config.drain_grace_s)
         await self._models.close()
         await self._dispatcher.close()
@@ -107,7 +107,7 @@ class PenstockServer:
 
     async def _open_port(self) -> None:
         services = Services(
-            inference=InferenceServicer(self._inference, StreamHandler(self._inference), self._clock),
+            inference=InferenceServicer(self._inference, self._streams, self._clock),
             bulk=BulkServicer(),
             models=ModelServicer(self._models, ENGINE_NAME),
             health=self._health,

@@ -1,0 +1,125 @@
+"""The server as a process: start, health, reflection, drain, death."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from penstock.v1 import common_pb2, inference_pb2, inference_pb2_grpc
+
+from tests.support.server import ServerProcess, ServerThread, server_process
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+
+
+def embed_request(*texts: str) -> inference_pb2.EmbedRequest:
+    return inference_pb2.EmbedRequest(
+        model=common_pb2.ModelRef(name="minilm"), inputs=[common_pb2.TextInput(text=text) for text in texts]
+    )
+
+
+@pytest.mark.parametrize("service", ["", "minilm", "injection@1", "penstock.v1.InferenceService"])
+def test_health_is_told_for_the_server_each_service_and_each_model(live_server: ServerThread, service: str) -> None:
+    with grpc.insecure_channel(live_server.address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        assert stub.Check(health_pb2.HealthCheckRequest(service=service)).status == SERVING
+
+
+def test_health_of_an_unknown_model_is_not_found(live_server: ServerThread) -> None:
+    with grpc.insecure_channel(live_server.address) as channel:
+        with pytest.raises(grpc.RpcError) as caught:
+            health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service="nope"))
+        error: Any = caught.value
+        assert error.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_reflection_lists_the_services(live_server: ServerThread) -> None:
+    with grpc.insecure_channel(live_server.address) as channel:
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        request = reflection_pb2.ServerReflectionRequest(list_services="")
+        (response,) = list(stub.ServerReflectionInfo(iter([request])))
+    names = {service.name for service in response.list_services_response.service}
+    assert {"penstock.v1.InferenceService", "penstock.v1.BulkService", "penstock.v1.ModelService"} <= names
+    assert "grpc.health.v1.Health" in names
+
+
+def test_drain_answers_what_is_in_flight_and_ends_cleanly(tmp_path: Path) -> None:
+    with server_process(tmp_path / "data") as server, grpc.insecure_channel(server.address) as channel:
+        stub = inference_pb2_grpc.InferenceServiceStub(channel)
+        texts = ["a longer text that takes a moment to compute " * 8] * 200
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(stub.Embed, embed_request(*texts))
+            wait_until_computing(stub)
+            assert server.terminate() == 0
+            assert len(answer.result(30).embeddings) == 200
+
+
+def wait_until_computing(stub: Any) -> None:
+    """A live call is answered after the batch before it has started, so the large call is under way."""
+    stub.Embed(embed_request("x"))
+
+
+def test_welcome_names_address_models_and_three_commands(tmp_path: Path) -> None:
+    with server_process(tmp_path / "data") as server:
+        assert re.fullmatch(r"127\.0\.0\.1:\d+", server.address)
+        assert server.terminate() == 0
+        # What follows the address line is read after the end, when the pipe holds all of it.
+    text = "\n".join(server.welcome)
+    assert "Penstock serves at" in text
+
+
+def test_second_server_on_the_same_data_is_refused_in_one_line(tmp_path: Path) -> None:
+    with server_process(tmp_path / "data"):
+        with pytest.raises(AssertionError, match="ended with 1"):
+            ServerProcess(tmp_path / "data")
+    log = (tmp_path / "data.log").read_text()
+    assert "is used by another server" in log
+    assert "Traceback" not in log
+
+
+def test_each_call_leaves_one_structured_line(tmp_path: Path) -> None:
+    with server_process(tmp_path / "data", "--json-logs") as server:
+        with grpc.insecure_channel(server.address) as channel:
+            stub = inference_pb2_grpc.InferenceServiceStub(channel)
+            stub.Embed(embed_request("one", "two"))
+            with pytest.raises(grpc.RpcError):
+                stub.Embed(embed_request(""))
+        assert server.terminate() == 0
+    lines = [json.loads(line) for line in (tmp_path / "data.log").read_text().splitlines()]
+    calls = [line for line in lines if line["event"] == "rpc"]
+    assert [call["code"] for call in calls] == ["OK", "INVALID_ARGUMENT"]
+    assert (calls[0]["model"], calls[0]["rows"], calls[0]["request_class"]) == ("minilm", 2, "LIVE")
+    assert calls[0]["duration_ms"] > 0
+    assert calls[1]["reason"] == "INVALID_REQUEST"
+
+
+def test_worker_ends_when_the_server_is_killed(tmp_path: Path) -> None:
+    with server_process(tmp_path / "data") as server:
+        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+        assert children
+        server.kill()
+        for child in children:
+            wait_for_end(int(child))
+
+
+def wait_for_end(pid: int) -> None:
+    """Waits, by the process's own descriptor, until it has ended."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    ready, _, _ = select.select([descriptor], [], [], 20)
+    os.close(descriptor)
+    if not ready:
+        os.kill(pid, signal.SIGKILL)
+    assert ready
