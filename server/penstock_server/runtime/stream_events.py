@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from penstock_server.domain.errors import PenstockError
+from penstock_server.runtime.clock import Clock, MonotonicClock
 from penstock_server.text.sentences import SENTENCE_CHARS_MAX
 
 A = TypeVar("A")
@@ -108,24 +108,16 @@ class Timer(Protocol):
         """Forgets the call."""
 
 
-class Clock(Protocol):
-    """The server's monotonic time, in nanoseconds."""
-
-    def now_ns(self) -> int:
-        """Tells the time."""
-        ...
+class TimerClock(Clock, Protocol):
+    """The server's clock, which can also call back."""
 
     def call_at(self, when_ns: int, call: Callable[[], None]) -> Timer:
         """Calls back at a time, soon if it has passed."""
         ...
 
 
-class LoopClock:
-    """The running event loop's clock."""
-
-    def now_ns(self) -> int:
-        """Tells the time."""
-        return time.monotonic_ns()
+class LoopClock(MonotonicClock):
+    """The server's clock with the running event loop's timers."""
 
     def call_at(self, when_ns: int, call: Callable[[], None]) -> Timer:
         """Calls back at a time, soon if it has passed."""

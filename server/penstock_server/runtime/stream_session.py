@@ -11,7 +11,6 @@ from penstock_server.domain.errors import Cancelled, InvalidRequest, Overloaded,
 from penstock_server.runtime.stream_events import (
     A,
     AppendEnd,
-    Clock,
     SentenceRange,
     StreamEvent,
     StreamResult,
@@ -20,6 +19,7 @@ from penstock_server.runtime.stream_events import (
     Superseded,
     TextAppended,
     TextArrived,
+    TimerClock,
 )
 from penstock_server.runtime.stream_window import Entry, StreamWindow
 from penstock_server.text.sentences import Sentence, SentenceCutter
@@ -52,7 +52,7 @@ class StreamSession(Generic[A]):
         clock: The server's time.
     """
 
-    def __init__(self, submitter: Submitter[A], rules: StreamRules, clock: Clock) -> None:
+    def __init__(self, submitter: Submitter[A], rules: StreamRules, clock: TimerClock) -> None:
         self._rules = rules
         self._clock = clock
         self._window: StreamWindow[A] = StreamWindow(submitter, rules, clock)

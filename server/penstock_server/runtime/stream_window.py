@@ -12,13 +12,13 @@ from penstock_server.domain.errors import DeadlineUnmeetable, Overloaded, Pensto
 from penstock_server.runtime.answer_queue import AnswerQueue
 from penstock_server.runtime.stream_events import (
     A,
-    Clock,
     SentenceRange,
     StreamRules,
     Submitter,
     Superseded,
     Ticket,
     Timer,
+    TimerClock,
 )
 
 
@@ -79,7 +79,7 @@ class StreamWindow(Generic[A]):
         clock: The server's time.
     """
 
-    def __init__(self, submitter: Submitter[A], rules: StreamRules, clock: Clock) -> None:
+    def __init__(self, submitter: Submitter[A], rules: StreamRules, clock: TimerClock) -> None:
         self._submitter = submitter
         self._rules = rules
         self._clock = clock

@@ -1,0 +1,142 @@
+"""The Stream RPC: live text in, answers out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
+
+import structlog
+
+from penstock.v1 import inference_pb2
+from penstock_server.api.deadlines import Context, deadline_of
+from penstock_server.api.stream_codec import (
+    Opening,
+    events_from_proto,
+    opening_from_proto,
+    result_to_proto,
+)
+from penstock_server.config import RequestLimits
+from penstock_server.domain.answer import Answer
+from penstock_server.domain.errors import Draining, FieldViolation, InvalidRequest
+from penstock_server.domain.tasks import Task
+from penstock_server.runtime.inference import Inference, InferenceCall, RequestTicket, TextRow
+from penstock_server.runtime.stream_events import TimerClock
+from penstock_server.runtime.stream_session import StreamSession
+
+
+class StreamHandler:
+    """Answers Stream calls; one for all streams of a server.
+
+    Args:
+        inference: Computes the texts.
+        limits: What a stream may ask for.
+        clock: The server's time.
+    """
+
+    def __init__(self, inference: Inference, limits: RequestLimits, clock: TimerClock) -> None:
+        self._inference = inference
+        self._limits = limits
+        self._clock = clock
+        self._draining = asyncio.Event()
+
+    def drain(self) -> None:
+        """Ends the open streams softly: what they have sent is answered, then they get UNAVAILABLE."""
+        self._draining.set()
+
+    async def handle(
+        self, requests: AsyncIterator[inference_pb2.StreamRequest], context: Context
+    ) -> AsyncGenerator[inference_pb2.StreamResponse, None]:
+        """Answers one stream.
+
+        Raises:
+            PenstockError: The stream cannot be opened or cannot go on.
+        """
+        async with aclosing(self._until_drained(requests)) as messages:
+            opening = await self._opening(messages, context)
+            structlog.contextvars.bind_contextvars(
+                model=opening.model.name, request_class=opening.options.request_class.name
+            )
+            call = self._inference.call(
+                opening.model, opening.task, opening.options, opening.rules.deadline_ns
+            )
+            yield _opened(call, opening)
+            session: StreamSession[Answer] = StreamSession(
+                _Texts(self._inference, call), opening.rules, self._clock
+            )
+            async with aclosing(session.answers(events_from_proto(messages))) as answers:
+                async for result in answers:
+                    yield result_to_proto(result, opening.vector_format)
+        if self._draining.is_set():
+            raise Draining("The server is shutting down; open the stream on another one.")
+
+    async def _opening(
+        self, messages: AsyncIterator[inference_pb2.StreamRequest], context: Context
+    ) -> Opening:
+        """Reads the first message."""
+        first = await anext(messages, None)
+        if first is None and self._draining.is_set():
+            raise Draining("The server is shutting down; open the stream on another one.")
+        if first is None or first.WhichOneof("message") != "open":
+            raise InvalidRequest.of_field("open", "must be the stream's first message")
+        return opening_from_proto(first.open, self._limits, deadline_of(context, self._clock))
+
+    async def _until_drained(
+        self, requests: AsyncIterator[inference_pb2.StreamRequest]
+    ) -> AsyncGenerator[inference_pb2.StreamRequest, None]:
+        """Passes messages on until the caller has sent all, or the server drains."""
+        draining = asyncio.create_task(self._draining.wait())
+        reading: asyncio.Future[inference_pb2.StreamRequest | None] | None = None
+        try:
+            while True:
+                reading = asyncio.ensure_future(anext(requests, None))
+                await asyncio.wait((reading, draining), return_when=asyncio.FIRST_COMPLETED)
+                message = reading.result() if reading.done() else None
+                if message is None:
+                    return
+                yield message
+        finally:
+            draining.cancel()
+            if reading is not None:
+                reading.cancel()
+            await asyncio.gather(draining, *([reading] if reading else []), return_exceptions=True)
+
+
+class _Texts:
+    """Submits the texts of one stream."""
+
+    def __init__(self, inference: Inference, call: InferenceCall) -> None:
+        self._inference = inference
+        self._call = call
+
+    def submit(self, text: str, pair: str | None, *, deadline_ns: int | None) -> RequestTicket:
+        """Submits one text.
+
+        Raises:
+            PenstockError: The text is refused.
+        """
+        if pair is not None and self._call.task.task is Task.EMBED:
+            raise InvalidRequest.of_field("input.text_pair", "this task takes single texts only")
+        try:
+            return self._inference.submit(replace(self._call, deadline_ns=deadline_ns), TextRow(text, pair))
+        except InvalidRequest as err:
+            raise _of_one_text(err) from err
+
+
+def _of_one_text(error: InvalidRequest) -> InvalidRequest:
+    """Names a stream's one ``input`` where a request of many texts has ``inputs[0]``."""
+    violations = [
+        FieldViolation(violation.field.replace("inputs[0]", "input"), violation.description)
+        for violation in error.violations
+    ]
+    return InvalidRequest(error.message.replace("inputs[0]", "input"), violations, **error.metadata)
+
+
+def _opened(call: InferenceCall, opening: Opening) -> inference_pb2.StreamResponse:
+    key = call.model.manifest.key
+    return inference_pb2.StreamResponse(
+        opened=inference_pb2.StreamOpened(
+            model=key.name, model_version=key.version, max_in_flight=opening.rules.max_in_flight
+        )
+    )
