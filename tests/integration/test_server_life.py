@@ -29,7 +29,9 @@ def embed_request(*texts: str) -> inference_pb2.EmbedRequest:
 
 
 @pytest.mark.parametrize("service", ["", "minilm", "injection@1", "penstock.v1.InferenceService"])
-def test_health_is_told_for_the_server_each_service_and_each_model(live_server: ServerThread, service: str) -> None:
+def test_health_is_told_for_the_server_each_service_and_each_model(
+    live_server: ServerThread, service: str
+) -> None:
     with grpc.insecure_channel(live_server.address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         assert stub.Check(health_pb2.HealthCheckRequest(service=service)).status == SERVING
