@@ -21,7 +21,8 @@ $(STAMPS)/venv: tools/check_prerequisites.sh
 $(STAMPS)/server: $(STAMPS)/venv pyproject.toml setup.py CMakeLists.txt clients/python/pyproject.toml \
 		$(wildcard kernels/src/* kernels/include/penstock/* kernels/penstock_kernels/*.pyx)
 	@echo "Building Penstock (about two minutes the first time)"
-	@$(BIN)/python -m pip install --quiet -e clients/python -e .
+	@# The warning switched off is setuptools' word to every editable installation.
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet -e clients/python -e .
 	@touch $@
 
 $(STAMPS)/dev: $(STAMPS)/server requirements-dev.txt
