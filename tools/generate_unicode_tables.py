@@ -1,4 +1,4 @@
-"""Writes the Unicode tables of the text kernels by asking the pinned Hugging Face wheel about every character.
+"""Writes the Unicode tables of the text kernels by asking the pinned tokenizers about every character.
 
 One BERT pipeline mixes several Unicode versions (8.0 for punctuation and marks, 9.0 for NFD, the Rust
 standard library's own for lower-casing), so no single library's tables are exact. The behaviour of
@@ -23,6 +23,7 @@ import tokenizers
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
 PINNED = "0.23.3"
+ORIGIN = f"Unicode of tokenizers {PINNED}, observed by tools/generate_unicode_tables.py; not to be edited."
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON_FILE = ROOT / "kernels" / "penstock_kernels" / "unicode_tables.py"
 NATIVE_FILE = ROOT / "kernels" / "src" / "unicode_tables.inc"
@@ -56,7 +57,8 @@ def bert_normalizer(**enabled: bool) -> Callable[[str], str]:
 def clean_text() -> tuple[list[int], list[int]]:
     """Characters that clean_text removes, and those it turns into a space."""
     clean = bert_normalizer(clean_text=True)
-    removed, spaces = [], []
+    removed: list[int] = []
+    spaces: list[int] = []
     for at in range(0, len(CODE_POINTS), BLOCK):
         block = [c for c in CODE_POINTS[at : at + BLOCK] if chr(c) != "|"]
         for c, text in zip(block, clean("|".join(map(chr, block))).split("|"), strict=True):
@@ -72,7 +74,8 @@ def clean_text() -> tuple[list[int], list[int]]:
 def split_classes() -> tuple[list[int], list[int]]:
     """Whitespace and punctuation of the BERT pre-tokeniser."""
     split = pre_tokenizers.BertPreTokenizer().pre_tokenize_str
-    whitespace, punctuation = [], []
+    whitespace: list[int] = []
+    punctuation: list[int] = []
     for at in range(0, len(CODE_POINTS), BLOCK):
         block = CODE_POINTS[at : at + BLOCK]
         text = "".join(f"a{chr(c)}a " for c in block)
@@ -92,8 +95,9 @@ def split_classes() -> tuple[list[int], list[int]]:
 def word_characters() -> list[int]:
     """Characters that stop a single_word added token from matching beside them."""
     tokenizer = Tokenizer(models.WordPiece({"[UNK]": 0}, unk_token="[UNK]"))
-    tokenizer.add_tokens([AddedToken("q", single_word=True, normalized=False)])
-    found = []
+    token = AddedToken("q", single_word=True, normalized=False)
+    tokenizer.add_tokens([token])  # pyright: ignore[reportUnknownMemberType]
+    found: list[int] = []
     for at in range(0, len(CODE_POINTS), BLOCK):
         block = CODE_POINTS[at : at + BLOCK]
         for c, encoding in zip(block, tokenizer.encode_batch([chr(c) + "q" for c in block]), strict=True):
@@ -221,7 +225,7 @@ def wrapped(items: list[str], indent: str) -> Iterator[str]:
 def python_source(tables: dict[str, list[tuple[int, ...]]]) -> str:
     """The module for the reference twin: tuples in hexadecimal, as text to keep it small."""
     lines = [
-        f'"""Unicode tables of tokenizers {PINNED}, observed by tools/generate_unicode_tables.py; not to be edited.',
+        f'"""{ORIGIN}',
         "",
         "Each is text of hexadecimal tuples: numbers are parted by commas, tuples by spaces.",
         '"""',
@@ -239,9 +243,7 @@ def native_name(name: str) -> str:
 
 def native_source(tables: dict[str, list[tuple[int, ...]]]) -> str:
     """The C++ arrays; decompositions are flattened as character, length, what it becomes."""
-    lines = [
-        f"// Unicode tables of tokenizers {PINNED}, observed by tools/generate_unicode_tables.py; not to be edited."
-    ]
+    lines = [f"// {ORIGIN}"]
     for name, rows in tables.items():
         if name == "DECOMPOSITIONS":
             flat = [

@@ -37,7 +37,7 @@ def pack_rows(
             raise ValueError(
                 f"outputs must all be [{total}, {padded_length}] of one dtype, not {out.shape} of {out.dtype}"
             )
-    if out_ids.dtype not in (np.int32, np.int64):
+    if out_ids.dtype.name not in ("int32", "int64"):
         raise ValueError(f"outputs must be int32 or int64, not {out_ids.dtype}")
     at = 0
     for tokens, rows in parts:

@@ -401,24 +401,24 @@ def _decoded(text: str | bytes) -> str | None:
             return text.decode()
         except UnicodeDecodeError:
             return None
-    if not isinstance(text, str):
+    if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"texts must be str or bytes, not {type(text).__name__}")
     text.encode()
     return text
 
 
 def _arrow_texts(data: ByteBuffer, offsets: IndexArray) -> list[bytes]:
-    if offsets.dtype not in (np.int32, np.int64):
+    if offsets.dtype.name not in ("int32", "int64"):
         raise ValueError(f"offsets must be int32 or int64, not {offsets.dtype}")
     if not len(offsets):
         raise ValueError("offsets must have one element more than there are rows")
-    view = memoryview(data)
+    view = np.frombuffer(data, np.uint8)
     texts: list[bytes] = []
     for row in range(len(offsets) - 1):
         begin, end = int(offsets[row]), int(offsets[row + 1])
         if not 0 <= begin <= end <= len(view):
             raise ValueError(f"offsets of row {row} ({begin}, {end}) do not lie within {len(view)} bytes")
-        texts.append(bytes(view[begin:end]))
+        texts.append(view[begin:end].tobytes())
     return texts
 
 

@@ -1,4 +1,4 @@
-"""Unicode tables of tokenizers 0.23.3, observed by tools/generate_unicode_tables.py; not to be edited.
+"""Unicode of tokenizers 0.23.3, observed by tools/generate_unicode_tables.py; not to be edited.
 
 Each is text of hexadecimal tuples: numbers are parted by commas, tuples by spaces.
 """

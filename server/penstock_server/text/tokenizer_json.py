@@ -243,8 +243,8 @@ def _template(
         elif element.special is not None:
             if element.special.id not in special_tokens:
                 raise ValueError(f"template token {element.special.id!r} is not among special_tokens")
-            for token_id in special_tokens[element.special.id].ids:
-                pieces.append(_special(token_id, _type_id(element.special.type_id)))
+            type_id = _type_id(element.special.type_id)
+            pieces += [_special(token_id, type_id) for token_id in special_tokens[element.special.id].ids]
     if sorted(texts) != expected:
         raise Unsupported(f"a template of the texts {texts}, not {expected}")
     return tuple(pieces)
