@@ -1,0 +1,243 @@
+"""``penstock bulk``: jobs over whole files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from penstock_server.commands.output import (
+    answer_fields,
+    answer_line,
+    error_fields,
+    job_fields,
+    print_jobs,
+    print_json,
+    short,
+)
+from penstock_server.commands.progress import Bars, duration
+from penstock_server.commands.session import (
+    DEFAULT_ADDRESS,
+    TRUNCATIONS,
+    Session,
+    calls_server,
+    task_of,
+)
+
+if TYPE_CHECKING:
+    from penstock import Client, Job, RowResult
+
+_STATES = (
+    "validating", "running", "paused", "finalizing", "succeeded", "failed",
+    "cancelling", "cancelled", "expired",
+)  # fmt: skip
+_INPUTS = click.Choice(["jsonl", "csv", "parquet"])
+_OUTPUTS = click.Choice(["jsonl", "parquet"])
+_SELECTIONS = {"all": "unspecified", "succeeded": "succeeded", "failed": "failed"}
+
+
+@click.group()
+def bulk() -> None:
+    """Run jobs over whole files, in the cycles that live calls leave."""
+
+
+@bulk.command()
+@click.argument("path", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--model", required=True, help="Name of the model; see `penstock models list`.")
+@click.option("--task", type=click.Choice(["embed", "classify", "tag"]), help="[default: the model's]")
+@click.option("--text-column", default="text", show_default=True, help="Column that holds the text.")
+@click.option("--pair-column", default="", help="Column that holds the second text of a pair.")
+@click.option("--key-column", default="", help="Column that is carried to the results to join by.")
+@click.option("--format", "input_format", type=_INPUTS, help="[default: by the file's name]")
+@click.option("--name", default="", help="Your own words for the job, shown in lists.")
+@click.option("--truncation", type=TRUNCATIONS, help="What happens to texts that are too long.")
+@click.option("--tokens-max", type=click.IntRange(min=1), help="Longest text in tokens.")
+@click.option("--wait", is_flag=True, help="Stay until the job has ended.")
+@calls_server
+def submit(
+    session: Session,
+    path: Path,
+    model: str,
+    task: str | None,
+    text_column: str,
+    pair_column: str,
+    key_column: str,
+    input_format: str | None,
+    name: str,
+    truncation: str | None,
+    tokens_max: int | None,
+    wait: bool,
+) -> None:
+    """Upload PATH (JSON lines, CSV or Parquet) and start a job over it."""
+    with session.connect() as client:
+        task = task_of(client, model, task)
+        with Bars(shown=not session.as_json) as bars:
+            job = client.bulk.submit(
+                path,
+                model=model,
+                task=task,
+                text_column=text_column,
+                text_pair_column=pair_column,
+                key_column=key_column,
+                input_format=input_format,
+                display_name=name,
+                truncation=truncation,
+                tokens_max=tokens_max,
+                progress=bars,
+            )
+        if wait:
+            _finish(_watched(client, job.id, shown=not session.as_json), as_json=session.as_json)
+        elif session.as_json:
+            print_json(job_fields(job))
+        else:
+            click.echo(f"{job.id}\nWatch it with: penstock bulk watch {_address(session)}{job.id}")
+
+
+@bulk.command()
+@click.argument("job_id")
+@calls_server
+def watch(session: Session, job_id: str) -> None:
+    """Show a job's progress until it has ended; with --json, a line for each change."""
+    with session.connect() as client:
+        if not session.as_json:
+            _finish(_watched(client, job_id, shown=True), as_json=False)
+            return
+        job = None
+        for job in client.bulk.watch(job_id, timeout_s=session.timeout_s):
+            print_json(job_fields(job))
+        _check(job or client.bulk.get(job_id))
+
+
+@bulk.command()
+@click.argument("job_id")
+@click.option("--start-row", type=click.IntRange(min=0), default=0, help="First row to print, from 0.")
+@click.option("--select", type=click.Choice(list(_SELECTIONS)), default="all", help="Which rows.")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write a file instead.")
+@click.option("--format", "file_format", type=_OUTPUTS, help="[default: by --output's name]")
+@calls_server
+def results(
+    session: Session, job_id: str, start_row: int, select: str, output: Path | None, file_format: str | None
+) -> None:
+    """Print a job's finished rows, or write them all to a file once the job has ended."""
+    if output is None and file_format is not None:
+        raise click.UsageError("--format goes with --output; --json prints JSON lines")
+    with session.connect() as client:
+        if output is not None:
+            file_format = file_format or ("parquet" if output.suffix == ".parquet" else "jsonl")
+            with Bars(shown=not session.as_json) as bars:
+                client.bulk.download(
+                    job_id, output, format=file_format, selection=_SELECTIONS[select], progress=bars
+                )
+            if not session.as_json:
+                click.echo(f"{output}: {output.stat().st_size:,} bytes", err=True)
+            return
+        for row in client.bulk.results(job_id, start_row=start_row, selection=_SELECTIONS[select]):
+            _print_row(row, as_json=session.as_json)
+
+
+@bulk.command("list")
+@click.option("--state", "states", type=click.Choice(_STATES), multiple=True, help="Only jobs in this state.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Most jobs to show.")
+@calls_server
+def list_(session: Session, states: tuple[str, ...], limit: int) -> None:
+    """List jobs, newest first."""
+    with session.connect() as client:
+        jobs = client.bulk.list(states=states, jobs_max=limit)
+    if session.as_json:
+        print_json([job_fields(job) for job in jobs])
+    elif jobs:
+        print_jobs(jobs)
+    else:
+        click.echo("no jobs; start one with `penstock bulk submit FILE --model NAME`")
+
+
+@bulk.command()
+@click.argument("job_id")
+@calls_server
+def cancel(session: Session, job_id: str) -> None:
+    """End a job, keeping the rows that are done."""
+    with session.connect() as client:
+        _print_job(client.bulk.cancel(job_id), as_json=session.as_json)
+
+
+@bulk.command()
+@click.argument("job_id")
+@calls_server
+def pause(session: Session, job_id: str) -> None:
+    """Stop computing a job's rows until it is resumed."""
+    with session.connect() as client:
+        _print_job(client.bulk.pause(job_id), as_json=session.as_json)
+
+
+@bulk.command()
+@click.argument("job_id")
+@calls_server
+def resume(session: Session, job_id: str) -> None:
+    """Go on with a paused job."""
+    with session.connect() as client:
+        _print_job(client.bulk.resume(job_id), as_json=session.as_json)
+
+
+@bulk.command()
+@click.argument("job_id")
+@calls_server
+def delete(session: Session, job_id: str) -> None:
+    """Remove a job that has ended, with its input and results."""
+    with session.connect() as client:
+        client.bulk.delete(job_id)
+    if session.as_json:
+        print_json({"id": job_id, "deleted": True})
+    else:
+        click.echo(f"{job_id} deleted")
+
+
+def _watched(client: Client, job_id: str, *, shown: bool) -> Job:
+    try:
+        with Bars(shown=shown) as bars:
+            return client.bulk.wait(job_id, progress=bars)
+    except KeyboardInterrupt:
+        click.echo(f"penstock: the job goes on; `penstock bulk cancel {job_id}` ends it", err=True)
+        raise
+
+
+def _finish(job: Job, *, as_json: bool) -> None:
+    """Prints a job that has ended; the exit status tells whether it went well."""
+    _print_job(job, as_json=as_json)
+    if not as_json and job.start_time is not None and job.end_time is not None:
+        seconds = (job.end_time - job.start_time).total_seconds()
+        rate = f", {job.done / seconds:,.0f} rows/s" if seconds > 0 else ""
+        click.echo(f"computed in {duration(seconds)}{rate}; print the rows: penstock bulk results {job.id}")
+    _check(job)
+
+
+def _check(job: Job) -> None:
+    from penstock import JobState
+
+    if job.state is not JobState.SUCCEEDED:
+        why = f": {job.error.message}" if job.error is not None else ""
+        click.echo(f"penstock: job {job.id} {job.state.value}{why}", err=True)
+        raise click.exceptions.Exit(1)
+
+
+def _print_job(job: Job, *, as_json: bool) -> None:
+    if as_json:
+        print_json(job_fields(job))
+    else:
+        print_jobs([job])
+
+
+def _print_row(row: RowResult, *, as_json: bool) -> None:
+    if as_json:
+        fields = {"row": row.row, "key": row.key, **answer_fields(row.answer)}
+        if row.error is not None:
+            fields["error"] = error_fields(row.error)
+        print_json(fields)
+        return
+    told = f"error: {row.error.message}" if row.error is not None else answer_line(row.answer)
+    key = "" if row.key is None else f"{short(str(row.key), 30)}\t"
+    click.echo(f"{row.row}\t{key}{told}")
+
+
+def _address(session: Session) -> str:
+    return "" if session.address == DEFAULT_ADDRESS else f"--address {session.address} "

@@ -1,0 +1,110 @@
+"""``penstock models``: what the server has, and how models get into its folder."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from penstock_server.commands.output import print_json, print_table, short
+from penstock_server.commands.session import Session, calls_server
+
+if TYPE_CHECKING:
+    from penstock import Model
+
+
+@click.group()
+def models() -> None:
+    """Show the server's models, or fetch models for it."""
+
+
+@models.command("list")
+@calls_server
+def list_(session: Session) -> None:
+    """List the server's models and their versions."""
+    with session.connect() as client:
+        found = client.models.list()
+    if session.as_json:
+        print_json([_fields(model) for model in found])
+    elif found:
+        _print(found)
+    else:
+        click.echo("no models; fetch some with `penstock models pull demo` and start the server again")
+
+
+@models.command()
+@click.argument("name")
+@calls_server
+def show(session: Session, name: str) -> None:
+    """Describe one model, with its labels."""
+    with session.connect() as client:
+        model = client.models.get(name)
+    if session.as_json:
+        print_json(_fields(model))
+        return
+    _print([model])
+    for version in model.versions:
+        if version.labels:
+            click.echo(f"labels of version {version.version}: {', '.join(version.labels)}")
+
+
+@models.command()
+@click.argument("name")
+@click.option("--from-hub", is_flag=True, help="NAME is a repository of the Hugging Face hub.")
+@click.option("--revision", help="Branch, tag or commit of the repository.")
+@click.option(
+    "--models",
+    "root",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("models"),
+    show_default=True,
+    help="The server's models folder.",
+)
+def pull(name: str, from_hub: bool, revision: str | None, root: Path) -> None:
+    """Fetch models into a folder: `demo` for the demo models, or NAME --from-hub."""
+
+    def tell(line: str) -> None:
+        click.echo(line, err=True)
+
+    if from_hub:
+        from penstock_server.models.hub import pull_from_hub
+
+        click.echo(str(pull_from_hub(name, root, revision, tell)))
+        return
+    if revision is not None:
+        raise click.UsageError("--revision goes with --from-hub")
+    if name != "demo":
+        raise click.UsageError(f"only `demo` has a recipe; for a hub repository: pull {name} --from-hub")
+    from penstock_server.models.pull import pull_demo
+
+    for folder in pull_demo(root, tell):
+        click.echo(str(folder))
+
+
+def _fields(model: Model) -> dict[str, Any]:
+    return asdict(model)
+
+
+def _print(found: list[Model]) -> None:
+    columns = ("model", "version", "state", "task", "output", "tokens", "precision", "engine")
+    rows: list[tuple[str, ...]] = []
+    for model in found:
+        for version in model.versions:
+            labels = f"{len(version.labels)} labels"
+            width = f"{version.dimensions} dimensions" if version.dimensions else labels
+            state = f"{version.state.value}: {short(version.error)}" if version.error else version.state.value
+            rows.append(
+                (
+                    model.name,
+                    version.version,
+                    state,
+                    version.task.value,
+                    width,
+                    f"{version.tokens_max} at most",
+                    version.precision,
+                    version.engine,
+                )
+            )
+    print_table(columns, rows)
