@@ -63,8 +63,11 @@ class JobStore:
         self._limits = limits
         self._now_ns = now_ns
 
-    def create(self, spec: JobSpec, request_id: str = "") -> Job:
+    def create(self, spec: JobSpec, request_id: str = "") -> tuple[Job, bool]:
         """Makes a job in VALIDATING, or finds the one made by an earlier request of the same id.
+
+        Returns:
+            The job, and whether it was made now.
 
         Raises:
             StorageFull: Too many jobs are kept.
@@ -73,7 +76,7 @@ class JobStore:
         with self._database.transaction() as db:
             earlier = db.execute("SELECT id FROM jobs WHERE request_id = ?", (request_id or None,)).fetchone()
             if earlier is not None:
-                return self.get(earlier["id"])
+                return self.get(earlier["id"]), False
             if db.execute("SELECT count(*) FROM jobs").fetchone()[0] >= self._limits.jobs_max:
                 raise StorageFull(
                     f"The server keeps {self._limits.jobs_max:,} jobs; delete some that have ended."
@@ -90,7 +93,7 @@ class JobStore:
                     self._now_ns(),
                 ),
             )
-        return self.get(job_id)
+        return self.get(job_id), True
 
     def find_request(self, request_id: str) -> Job | None:
         """The job made by an earlier request of this id, or None."""

@@ -80,8 +80,8 @@ def _row_of(
         record = decoder.decode(line)
     except UnicodeDecodeError:
         return InputRow(None, failure=RowFailure("INVALID_UTF8", f"Line {number} is not UTF-8."))
-    except msgspec.ValidationError:
-        return InputRow(None, failure=RowFailure("BAD_JSON", f"Line {number} is not a JSON object."))
+    except msgspec.ValidationError as err:
+        return InputRow(None, failure=RowFailure("BAD_JSON", f"Line {number} is not a JSON object: {err}."))
     except (msgspec.DecodeError, RecursionError) as err:
         return InputRow(None, failure=RowFailure("BAD_JSON", f"Line {number} is not valid JSON: {err}."))
     fields.see(record)

@@ -34,7 +34,7 @@ class BulkLimits:
         display_name_bytes_max: Longest display name.
         request_id_bytes_max: Longest request id.
         result_message_bytes: Size at which a message of result rows is sent.
-        result_message_rows_max: Most rows of such a message.
+        result_message_rows_max: Most rows of such a message; building it holds the event loop.
         checkpoint_s: A window that takes longer is written as far as it is, this often.
         watch_interval_ms_default: Shortest time between two messages of WatchJob by default.
         watch_interval_ms_min: Shortest interval a caller may ask for.
@@ -60,7 +60,7 @@ class BulkLimits:
     display_name_bytes_max: int = 512
     request_id_bytes_max: int = 128
     result_message_bytes: int = _MIB
-    result_message_rows_max: int = 4096
+    result_message_rows_max: int = 256
     checkpoint_s: float = 15.0
     watch_interval_ms_default: int = 500
     watch_interval_ms_min: int = 100

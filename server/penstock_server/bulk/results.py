@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,7 +47,7 @@ def read_results(
     start_row: int = 0,
     rows_max: int = 0,
     selection: RowSelection = RowSelection.ALL,
-) -> Iterator[ResultRows]:
+) -> Generator[ResultRows]:
     """Yields finished rows in input order.
 
     Args:

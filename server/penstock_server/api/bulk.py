@@ -1,0 +1,203 @@
+"""BulkService: uploads, jobs and their results."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import BinaryIO
+
+from penstock.v1 import bulk_pb2, bulk_pb2_grpc
+from penstock_server.api import bulk_codec
+from penstock_server.api.deadlines import Context
+from penstock_server.bulk.limits import BulkLimits
+from penstock_server.bulk.uploads import Upload as UploadState
+from penstock_server.bulk.uploads import UploadSession, UploadStore
+from penstock_server.domain.errors import InvalidRequest
+from penstock_server.domain.job import FileFormat, RowSelection
+from penstock_server.runtime.jobs import JobRunner
+
+_MILLISECONDS = 1000
+
+
+class BulkServicer(bulk_pb2_grpc.BulkServiceServicer):
+    """Parses messages, has stores and runner do the work, writes messages."""
+
+    def __init__(self, uploads: UploadStore, jobs: JobRunner, limits: BulkLimits) -> None:
+        self._uploads = uploads
+        self._jobs = jobs
+        self._limits = limits
+
+    async def Upload(  # noqa: N802 - gRPC's name
+        self, request_iterator: AsyncIterator[bulk_pb2.UploadRequest], context: Context
+    ) -> bulk_pb2.UploadResponse:
+        """Takes a file in chunks; what came before an error is kept."""
+        session: UploadSession | None = None
+        try:
+            async for request in request_iterator:
+                if session is None:
+                    session = await self._open(request)
+                else:
+                    await _append(session, request)
+            if session is None:
+                raise InvalidRequest.of_field("header", "is required: the stream was empty")
+            upload = await asyncio.to_thread(session.finish)
+            return bulk_pb2.UploadResponse(upload=bulk_codec.upload_to_proto(upload))
+        finally:
+            if session is not None:
+                await asyncio.shield(asyncio.to_thread(session.close))
+
+    async def GetUpload(  # noqa: N802 - gRPC's name
+        self, request: bulk_pb2.GetUploadRequest, context: Context
+    ) -> bulk_pb2.GetUploadResponse:
+        """Tells how much of an upload is safe on disk."""
+        upload = await self._upload(request.upload_id, "upload_id")
+        return bulk_pb2.GetUploadResponse(upload=bulk_codec.upload_to_proto(upload))
+
+    async def CreateJob(  # noqa: N802 - gRPC's name
+        self, request: bulk_pb2.CreateJobRequest, context: Context
+    ) -> bulk_pb2.CreateJobResponse:
+        """Starts a job over a complete upload."""
+        if len(request.request_id.encode()) > self._limits.request_id_bytes_max:
+            raise InvalidRequest.of_field(
+                "request_id", f"is longer than {self._limits.request_id_bytes_max} bytes"
+            )
+        upload = await self._upload(request.spec.upload_id, "spec.upload_id")
+        spec = bulk_codec.spec_from_proto(request.spec, upload.file_name, self._limits)
+        job = await self._jobs.create(spec, request.request_id)
+        return bulk_pb2.CreateJobResponse(job=bulk_codec.job_to_proto(job))
+
+    async def GetJob(  # noqa: N802 - gRPC's name
+        self, request: bulk_pb2.GetJobRequest, context: Context
+    ) -> bulk_pb2.GetJobResponse:
+        """Tells a job's state and progress."""
+        job = await self._jobs.get(_required(request.job_id))
+        return bulk_pb2.GetJobResponse(job=bulk_codec.job_to_proto(job))
+
+    async def ListJobs(  # noqa: N802 - gRPC's name
+        self, request: bulk_pb2.ListJobsRequest, context: Context
+    ) -> bulk_pb2.ListJobsResponse:
+        """Lists jobs, newest first."""
+        if not 0 <= request.page_size <= self._limits.page_jobs_max:
+            raise InvalidRequest.of_field(
+                "page_size", f"must be from 1 to {self._limits.page_jobs_max} (0: the default)"
+            )
+        page_size = request.page_size or self._limits.page_jobs_default
+        states = [bulk_codec.state_from_proto(number) for number in request.states]
+        page = await self._jobs.page(page_size, request.page_token, states)
+        return bulk_pb2.ListJobsResponse(
+            jobs=[bulk_codec.job_to_proto(job) for job in page.jobs], next_page_token=page.next_page_token
+        )
+
+    async def WatchJob(  # noqa: N802 - gRPC's name
+        self, request: bulk_pb2.WatchJobRequest, context: Context
+    ) -> AsyncIterator[bulk_pb2.WatchJobResponse]:
+        """Sends a job whenever it has changed, until it ends."""
+        interval_ms = request.interval_ms or self._limits.watch_interval_ms_default
+        if interval_ms < self._limits.watch_interval_ms_min:
+            raise InvalidRequest.of_field(
+                "interval_ms", f"must be at least {self._limits.watch_interval_ms_min} (0: the default)"
+            )
+        async for job in self._jobs.watch(_required(request.job_id), interval_ms / _MILLISECONDS):
+            yield bulk_pb2.WatchJobResponse(job=bulk_codec.job_to_proto(job))
+
+    async def ReadResults(  # noqa: N802 - gRPC's name
+        self, request: bulk_pb2.ReadResultsRequest, context: Context
+    ) -> AsyncIterator[bulk_pb2.ReadResultsResponse]:
+        """Sends finished rows, or the bytes of a result file."""
+        job_id = _required(request.job_id)
+        selection = bulk_codec.selection_from_proto(request.selection)
+        file_format = bulk_codec.result_format_from_proto(request.format)
+        for name, value in (("start_row", request.start_row), ("rows_max", request.rows_max)):
+            if value < 0:
+                raise InvalidRequest.of_field(name, "must not be negative")
+            if value and file_format is not None:
+                raise InvalidRequest.of_field(name, "must be 0 when a file is asked for")
+        responses = (
+            self._rows(job_id, request, selection)
+            if file_format is None
+            else self._file(job_id, file_format, selection)
+        )
+        async for response in responses:
+            yield response
+
+    async def PauseJob(  # noqa: N802 - gRPC's name
+        self, request: bulk_pb2.PauseJobRequest, context: Context
+    ) -> bulk_pb2.PauseJobResponse:
+        """Stops computing rows, keeping what is done."""
+        job = await self._jobs.pause(_required(request.job_id))
+        return bulk_pb2.PauseJobResponse(job=bulk_codec.job_to_proto(job))
+
+    async def ResumeJob(  # noqa: N802 - gRPC's name
+        self, request: bulk_pb2.ResumeJobRequest, context: Context
+    ) -> bulk_pb2.ResumeJobResponse:
+        """Goes on with a paused job."""
+        job = await self._jobs.resume(_required(request.job_id))
+        return bulk_pb2.ResumeJobResponse(job=bulk_codec.job_to_proto(job))
+
+    async def CancelJob(  # noqa: N802 - gRPC's name
+        self, request: bulk_pb2.CancelJobRequest, context: Context
+    ) -> bulk_pb2.CancelJobResponse:
+        """Ends a job, keeping what is done."""
+        job = await self._jobs.cancel(_required(request.job_id))
+        return bulk_pb2.CancelJobResponse(job=bulk_codec.job_to_proto(job))
+
+    async def DeleteJob(  # noqa: N802 - gRPC's name
+        self, request: bulk_pb2.DeleteJobRequest, context: Context
+    ) -> bulk_pb2.DeleteJobResponse:
+        """Removes a job that has ended, with its input and results."""
+        await self._jobs.delete(_required(request.job_id))
+        return bulk_pb2.DeleteJobResponse()
+
+    async def _open(self, request: bulk_pb2.UploadRequest) -> UploadSession:
+        if request.WhichOneof("message") != "header":
+            raise InvalidRequest.of_field("header", "is required as the first message of an upload")
+        header = request.header
+        crc32c = header.crc32c if header.HasField("crc32c") else None
+        if header.upload_id:
+            return await asyncio.to_thread(self._uploads.resume, header.upload_id, header.size_bytes, crc32c)
+        return await asyncio.to_thread(self._uploads.open, header.file_name, header.size_bytes, crc32c)
+
+    async def _upload(self, upload_id: str, field: str) -> UploadState:
+        return await asyncio.to_thread(self._uploads.get, _required(upload_id, field))
+
+    async def _rows(
+        self, job_id: str, request: bulk_pb2.ReadResultsRequest, selection: RowSelection
+    ) -> AsyncIterator[bulk_pb2.ReadResultsResponse]:
+        vector_format = bulk_codec.vector_format_of((await self._jobs.get(job_id)).spec)
+        chunks = self._jobs.rows(
+            job_id, start_row=request.start_row, rows_max=request.rows_max, selection=selection
+        )
+        async for chunk in chunks:
+            for response in bulk_codec.results_to_proto(chunk, vector_format, self._limits):
+                yield response
+
+    async def _file(
+        self, job_id: str, file_format: FileFormat, selection: RowSelection
+    ) -> AsyncIterator[bulk_pb2.ReadResultsResponse]:
+        path = await self._jobs.result_file(job_id, file_format, selection)
+        async for data in _blocks(path, self._limits.result_message_bytes):
+            yield bulk_pb2.ReadResultsResponse(data=data)
+
+
+async def _append(session: UploadSession, request: bulk_pb2.UploadRequest) -> None:
+    if request.WhichOneof("message") != "chunk":
+        raise InvalidRequest.of_field("header", "must come only once; send chunks after it")
+    chunk = request.chunk
+    crc32c = chunk.crc32c if chunk.HasField("crc32c") else None
+    await asyncio.to_thread(session.append, chunk.offset, chunk.data, crc32c)
+
+
+async def _blocks(path: Path, block_bytes: int) -> AsyncIterator[bytes]:
+    file: BinaryIO = await asyncio.to_thread(path.open, "rb")
+    try:
+        while data := await asyncio.to_thread(file.read, block_bytes):
+            yield data
+    finally:
+        file.close()
+
+
+def _required(value: str, field: str = "job_id") -> str:
+    if not value:
+        raise InvalidRequest.of_field(field, "is required")
+    return value

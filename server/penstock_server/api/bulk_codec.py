@@ -1,0 +1,315 @@
+"""Messages to domain values and back, for uploads, jobs and results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2, timestamp_pb2
+from google.rpc import error_details_pb2, status_pb2
+
+from penstock.v1 import bulk_pb2, common_pb2
+from penstock_server.api import codec
+from penstock_server.api.status import DOMAIN, STATUS_BY_ERROR
+from penstock_server.bulk.inputs import format_of_name
+from penstock_server.bulk.limits import BulkLimits
+from penstock_server.bulk.parts import RowStatus
+from penstock_server.bulk.results import ResultRows
+from penstock_server.bulk.rows import Key
+from penstock_server.bulk.uploads import Upload
+from penstock_server.domain.answer import Classifications, Vectors
+from penstock_server.domain.errors import InvalidRequest
+from penstock_server.domain.job import (
+    FileFormat,
+    InputColumns,
+    Job,
+    JobProgress,
+    JobSpec,
+    JobState,
+    RowFailure,
+    RowSelection,
+)
+from penstock_server.domain.tasks import (
+    RequestClass,
+    RequestOptions,
+    ScoreFunction,
+    TaskOptions,
+    Truncation,
+)
+
+_FORMATS: dict[int, FileFormat] = {
+    bulk_pb2.FILE_FORMAT_JSONL: FileFormat.JSONL,
+    bulk_pb2.FILE_FORMAT_CSV: FileFormat.CSV,
+    bulk_pb2.FILE_FORMAT_PARQUET: FileFormat.PARQUET,
+}
+_FORMAT_NUMBERS: dict[FileFormat, bulk_pb2.FileFormat.ValueType] = {
+    FileFormat.JSONL: bulk_pb2.FILE_FORMAT_JSONL,
+    FileFormat.CSV: bulk_pb2.FILE_FORMAT_CSV,
+    FileFormat.PARQUET: bulk_pb2.FILE_FORMAT_PARQUET,
+}
+_SELECTIONS: dict[int, RowSelection] = {
+    bulk_pb2.ROW_SELECTION_UNSPECIFIED: RowSelection.ALL,
+    bulk_pb2.ROW_SELECTION_SUCCEEDED: RowSelection.SUCCEEDED,
+    bulk_pb2.ROW_SELECTION_FAILED: RowSelection.FAILED,
+}
+_STATE_NUMBERS: dict[JobState, bulk_pb2.JobState.ValueType] = {
+    JobState.VALIDATING: bulk_pb2.JOB_STATE_VALIDATING,
+    JobState.RUNNING: bulk_pb2.JOB_STATE_RUNNING,
+    JobState.PAUSED: bulk_pb2.JOB_STATE_PAUSED,
+    JobState.FINALIZING: bulk_pb2.JOB_STATE_FINALIZING,
+    JobState.SUCCEEDED: bulk_pb2.JOB_STATE_SUCCEEDED,
+    JobState.FAILED: bulk_pb2.JOB_STATE_FAILED,
+    JobState.CANCELLING: bulk_pb2.JOB_STATE_CANCELLING,
+    JobState.CANCELLED: bulk_pb2.JOB_STATE_CANCELLED,
+    JobState.EXPIRED: bulk_pb2.JOB_STATE_EXPIRED,
+}
+_STATES: dict[int, JobState] = {number: state for state, number in _STATE_NUMBERS.items()}
+_TRUNCATION_NUMBERS: dict[Truncation | None, common_pb2.Truncation.ValueType] = {
+    None: common_pb2.TRUNCATION_UNSPECIFIED,
+    Truncation.ERROR: common_pb2.TRUNCATION_ERROR,
+    Truncation.RIGHT: common_pb2.TRUNCATION_RIGHT,
+    Truncation.LEFT: common_pb2.TRUNCATION_LEFT,
+}
+_SCORE_NUMBERS: dict[ScoreFunction | None, common_pb2.ScoreFunction.ValueType] = {
+    None: common_pb2.SCORE_FUNCTION_UNSPECIFIED,
+    ScoreFunction.SOFTMAX: common_pb2.SCORE_FUNCTION_SOFTMAX,
+    ScoreFunction.SIGMOID: common_pb2.SCORE_FUNCTION_SIGMOID,
+    ScoreFunction.NONE: common_pb2.SCORE_FUNCTION_NONE,
+}
+_STATUS_BY_REASON = {error.reason: code for error, code in STATUS_BY_ERROR.items()}
+_STATUS_BY_REASON["INTERNAL"] = grpc.StatusCode.INTERNAL
+_DEFAULT_TEXT_COLUMN = "text"
+
+
+def spec_from_proto(message: bulk_pb2.JobSpec, file_name: str, limits: BulkLimits) -> JobSpec:
+    """Reads what a job computes; what depends on the model is checked later.
+
+    Args:
+        message: The message.
+        file_name: Name of the upload; tells the format if the message does not.
+        limits: Bounds the display name.
+
+    Raises:
+        InvalidRequest: A field is missing or wrong.
+    """
+    if not message.model.name:
+        raise InvalidRequest.of_field("spec.model.name", "is required; ListModels tells the names")
+    if len(message.display_name.encode()) > limits.display_name_bytes_max:
+        raise InvalidRequest.of_field(
+            "spec.display_name", f"is longer than {limits.display_name_bytes_max} bytes"
+        )
+    return JobSpec(
+        model=codec.model_from_proto(message.model),
+        task=TaskOptions(
+            task=codec.task_from_proto(message.task, "spec.task"),
+            embed=codec.embed_options_from_proto(message.embed),
+            classify=codec.classify_options_from_proto(message.classify),
+        ),
+        upload_id=message.upload_id,
+        input_format=input_format_from_proto(message.input_format, file_name),
+        columns=InputColumns(
+            text=message.text_column or _DEFAULT_TEXT_COLUMN,
+            pair=message.text_pair_column or None,
+            key=message.key_column or None,
+        ),
+        options=codec.options_from_proto(message.options, RequestClass.BULK),
+        vectors_as_numbers=codec.vector_format_from_proto(message.embed)
+        == common_pb2.VECTOR_FORMAT_REPEATED_FLOAT,
+        display_name=message.display_name,
+    )
+
+
+def input_format_from_proto(number: int, file_name: str) -> FileFormat:
+    """Reads the format of an input; unset, the file's name tells it."""
+    if number == bulk_pb2.FILE_FORMAT_UNSPECIFIED:
+        return format_of_name(file_name)
+    if number not in _FORMATS:
+        raise InvalidRequest.of_field("spec.input_format", f"{number} is not a known value")
+    return _FORMATS[number]
+
+
+def result_format_from_proto(number: int) -> FileFormat | None:
+    """Reads the format of a result file; None: rows are wanted."""
+    if number == bulk_pb2.FILE_FORMAT_UNSPECIFIED:
+        return None
+    if number not in _FORMATS:
+        raise InvalidRequest.of_field("format", f"{number} is not a known value")
+    return _FORMATS[number]
+
+
+def selection_from_proto(number: int) -> RowSelection:
+    """Reads which rows are wanted."""
+    if number not in _SELECTIONS:
+        raise InvalidRequest.of_field("selection", f"{number} is not a known value")
+    return _SELECTIONS[number]
+
+
+def state_from_proto(number: int) -> JobState:
+    """Reads a job's state, which must be set."""
+    if number not in _STATES:
+        raise InvalidRequest.of_field("states", f"{number} is not a known state")
+    return _STATES[number]
+
+
+def upload_to_proto(upload: Upload) -> bulk_pb2.Upload:
+    """Writes the state of an upload."""
+    return bulk_pb2.Upload(
+        id=upload.id,
+        file_name=upload.file_name,
+        size_bytes=upload.size_bytes,
+        committed_bytes=upload.committed_bytes,
+        complete=upload.is_complete,
+        create_time=_timestamp(upload.create_time_ns),
+    )
+
+
+def job_to_proto(job: Job) -> bulk_pb2.Job:
+    """Writes a job."""
+    message = bulk_pb2.Job(
+        id=job.id,
+        spec=_spec_to_proto(job.spec),
+        state=_STATE_NUMBERS[job.state],
+        progress=_progress_to_proto(job.progress),
+        create_time=_timestamp(job.create_time_ns),
+    )
+    if job.error is not None:
+        message.error.CopyFrom(_status(job.error.reason, job.error.message))
+    if job.start_time_ns is not None:
+        message.start_time.CopyFrom(_timestamp(job.start_time_ns))
+    if job.end_time_ns is not None:
+        message.end_time.CopyFrom(_timestamp(job.end_time_ns))
+    return message
+
+
+def results_to_proto(
+    rows: ResultRows, vector_format: common_pb2.VectorFormat.ValueType, limits: BulkLimits
+) -> Iterator[bulk_pb2.ReadResultsResponse]:
+    """Writes finished rows of a window as messages of bounded size."""
+    step = _rows_per_message(rows, limits)
+    for first in range(0, len(rows.indices), step):
+        indices = rows.indices[first : first + step]
+        part = ResultRows(rows.start_row, indices, rows.part, rows.keys)
+        yield bulk_pb2.ReadResultsResponse(
+            rows=_rows_to_proto(part, vector_format),
+            next_row=rows.start_row + int(indices[-1]) + 1,
+        )
+
+
+def _rows_per_message(rows: ResultRows, limits: BulkLimits) -> int:
+    answers = rows.part.answers
+    row_bytes = 64
+    if isinstance(answers, Vectors):
+        row_bytes += 4 * answers.values.shape[1]
+    elif isinstance(answers, Classifications):
+        longest = max((len(label) for label in answers.labels), default=0)
+        row_bytes += answers.scores.shape[1] * (longest + 10)
+    return max(1, min(limits.result_message_rows_max, limits.result_message_bytes // row_bytes))
+
+
+def _rows_to_proto(
+    rows: ResultRows, vector_format: common_pb2.VectorFormat.ValueType
+) -> list[bulk_pb2.RowResult]:
+    answers = rows.part.answers
+    done = rows.indices[rows.part.status[rows.indices] == RowStatus.SUCCEEDED]
+    embeddings: Iterator[common_pb2.Embedding] = iter(())
+    labels: Iterator[common_pb2.Classification] = iter(())
+    if isinstance(answers, Vectors):
+        embeddings = iter(codec.embeddings_to_proto(Vectors(answers.values[done]), vector_format))
+    elif isinstance(answers, Classifications):
+        chosen = Classifications(answers.label_ids[done], answers.scores[done], answers.labels)
+        labels = iter(codec.classifications_to_proto(chosen))
+    messages: list[bulk_pb2.RowResult] = []
+    for index in rows.indices.tolist():
+        key: Key = rows.keys[index]
+        message = bulk_pb2.RowResult(row=rows.start_row + index)
+        if isinstance(key, str):
+            message.string_key = key
+        elif key is not None:
+            message.int_key = key
+        failure = rows.part.failures.get(index)
+        if failure is not None:
+            message.error.CopyFrom(_failure_to_proto(failure))
+        elif isinstance(answers, Vectors):
+            message.embedding.CopyFrom(next(embeddings))
+        else:
+            message.classification.CopyFrom(next(labels))
+        messages.append(message)
+    return messages
+
+
+def _failure_to_proto(failure: RowFailure) -> status_pb2.Status:
+    return _status(failure.code, failure.message, grpc.StatusCode.INVALID_ARGUMENT)
+
+
+def _status(
+    reason: str, message: str, default: grpc.StatusCode = grpc.StatusCode.INTERNAL
+) -> status_pb2.Status:
+    code: int = _STATUS_BY_REASON.get(reason, default).value[0]
+    detail = any_pb2.Any()
+    detail.Pack(error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN))
+    return status_pb2.Status(code=code, message=message, details=[detail])
+
+
+def _spec_to_proto(spec: JobSpec) -> bulk_pb2.JobSpec:
+    return bulk_pb2.JobSpec(
+        model=common_pb2.ModelRef(name=spec.model.name, version=spec.model.version),
+        task=codec.TASK_NUMBERS[spec.task.task],
+        upload_id=spec.upload_id,
+        input_format=_FORMAT_NUMBERS[spec.input_format],
+        text_column=spec.columns.text,
+        text_pair_column=spec.columns.pair or "",
+        key_column=spec.columns.key or "",
+        options=_options_to_proto(spec.options),
+        embed=_embed_to_proto(spec),
+        classify=common_pb2.ClassifyOptions(
+            top_k=spec.task.classify.top_k or 0,
+            score_function=_SCORE_NUMBERS[spec.task.classify.score_function],
+        ),
+        display_name=spec.display_name,
+    )
+
+
+def _options_to_proto(options: RequestOptions) -> common_pb2.RequestOptions:
+    return common_pb2.RequestOptions(
+        request_class=common_pb2.REQUEST_CLASS_BULK,
+        truncation=_TRUNCATION_NUMBERS[options.truncation],
+        tokens_max=options.tokens_max or 0,
+        tenant=options.tenant,
+    )
+
+
+def _embed_to_proto(spec: JobSpec) -> common_pb2.EmbedOptions:
+    return common_pb2.EmbedOptions(
+        normalize=spec.task.embed.normalize,
+        dimensions=spec.task.embed.dimensions or 0,
+        vector_format=vector_format_of(spec),
+    )
+
+
+def vector_format_of(spec: JobSpec) -> common_pb2.VectorFormat.ValueType:
+    """How a job's vectors travel."""
+    if spec.vectors_as_numbers:
+        return common_pb2.VECTOR_FORMAT_REPEATED_FLOAT
+    return common_pb2.VECTOR_FORMAT_FLOAT32_LE
+
+
+def _progress_to_proto(progress: JobProgress) -> bulk_pb2.JobProgress:
+    message = bulk_pb2.JobProgress(
+        total=progress.total,
+        succeeded=progress.succeeded,
+        failed=progress.failed,
+        pending=progress.pending,
+        tokens=progress.tokens,
+        rows_per_second=progress.rows_per_s,
+    )
+    if progress.time_left_s is not None:
+        time_left = duration_pb2.Duration()
+        time_left.FromMilliseconds(int(progress.time_left_s * 1000))
+        message.time_left.CopyFrom(time_left)
+    return message
+
+
+def _timestamp(time_ns: int) -> timestamp_pb2.Timestamp:
+    timestamp = timestamp_pb2.Timestamp()
+    timestamp.FromNanoseconds(time_ns)
+    return timestamp

@@ -1,0 +1,73 @@
+"""Entry of the file process: ``python -m penstock_server.bulk.file_process``.
+
+It takes one order, reads an input or writes a result file, answers with one line of JSON and ends. Parsing
+holds the interpreter for milliseconds at a time, which would stall the server's event loop from a thread; and
+a file that crashes a parser must not take the server with it.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import threading
+from typing import BinaryIO
+
+import msgspec
+
+from penstock_server.bulk.export import ExportOrder, export
+from penstock_server.bulk.inputs import InputOrder, materialise
+from penstock_server.domain.errors import PenstockError
+
+_LOWEST_PRIORITY = 19
+_LENGTH_BYTES = 8
+
+FileOrder = InputOrder | ExportOrder
+
+
+class FileAnswer(msgspec.Struct, frozen=True):
+    """What became of an order: rows counted (0 for exports), or reason and message of the error."""
+
+    rows: int = 0
+    reason: str = ""
+    message: str = ""
+
+
+def encode_order(order: FileOrder) -> bytes:
+    """Writes an order as the process reads it."""
+    data = pickle.dumps(order)
+    return len(data).to_bytes(_LENGTH_BYTES, "big") + data
+
+
+def carry_out(order: FileOrder) -> int:
+    """Carries an order out; returns the rows counted, 0 for exports."""
+    if isinstance(order, InputOrder):
+        return materialise(order)
+    export(order)
+    return 0
+
+
+def main() -> None:
+    """Carries out the order on standard input. Ends at once when that is closed: the server is gone then."""
+    os.nice(_LOWEST_PRIORITY)
+    orders = sys.stdin.buffer
+    length = int.from_bytes(orders.read(_LENGTH_BYTES), "big")
+    order: FileOrder = pickle.loads(orders.read(length))
+    threading.Thread(target=_end_with, args=(orders,), daemon=True).start()
+    try:
+        answer = FileAnswer(rows=carry_out(order))
+    except PenstockError as err:
+        answer = FileAnswer(reason=err.reason, message=err.message)
+    sys.stdout.buffer.write(msgspec.json.encode(answer))
+    sys.stdout.buffer.flush()
+    # Not sys.exit: the daemon thread holds standard input, which finalisation would wait for.
+    os._exit(0)
+
+
+def _end_with(orders: BinaryIO) -> None:
+    orders.read()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

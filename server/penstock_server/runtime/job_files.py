@@ -1,0 +1,95 @@
+"""Has inputs read and result files written outside of the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from penstock_server.bulk.export import ExportOrder
+from penstock_server.bulk.file_process import FileAnswer, FileOrder, carry_out, encode_order
+from penstock_server.bulk.inputs import InputOrder
+from penstock_server.domain.errors import InvalidRequest, PenstockError, StorageFull
+from penstock_server.domain.job import FileFormat
+
+# Up to this size a thread does it: the interpreter is held for a few milliseconds in all, while a process
+# takes half a second to start.
+_THREAD_BYTES_MAX = 256 * 1024
+_THREAD_ROWS_MAX = 1000
+
+_log = structlog.get_logger(__name__)
+
+
+class FileTasks(Protocol):
+    """Reads inputs and writes result files."""
+
+    async def materialise(self, order: InputOrder) -> int:
+        """Reads an input into its spool; returns the rows. Raises InvalidRequest or StorageFull."""
+        ...
+
+    async def export(self, order: ExportOrder) -> None:
+        """Writes a result file. Raises StorageFull."""
+        ...
+
+
+class FileProcesses:
+    """Uses a process for each large file, and threads for small ones. Cancelling a task ends its process."""
+
+    async def materialise(self, order: InputOrder) -> int:
+        """Reads an input; always in a process if a native parser does it, which may crash."""
+        size_bytes = order.input_path.stat().st_size
+        if order.input_format is not FileFormat.PARQUET and size_bytes <= _THREAD_BYTES_MAX:
+            return await asyncio.to_thread(carry_out, order)
+        return await _in_process(order)
+
+    async def export(self, order: ExportOrder) -> None:
+        """Writes a result file."""
+        if sum(window.rows for window in order.windows) <= _THREAD_ROWS_MAX:
+            await asyncio.to_thread(carry_out, order)
+        else:
+            await _in_process(order)
+
+
+async def _in_process(order: FileOrder) -> int:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "penstock_server.bulk.file_process",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write(encode_order(order))
+        # Standard input stays open: its end tells the process that the server is gone.
+        data = await process.stdout.read()
+        status = await process.wait()
+    except BaseException:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        raise
+    finally:
+        process.stdin.close()
+    return _rows_of(data, status)
+
+
+def _rows_of(data: bytes, status: int) -> int:
+    if status < 0:
+        _log.error("file_process_died", signal=-status)
+        raise InvalidRequest(
+            "The process that reads files died over this one: it is corrupt or needs too much memory."
+        )
+    if status > 0 or not data:
+        _log.error("file_process_failed", status=status)
+        raise PenstockError("The file could not be processed; the server's log has the reason.")
+    answer = msgspec.json.decode(data, type=FileAnswer)
+    if answer.reason == StorageFull.reason:
+        raise StorageFull(answer.message)
+    if answer.reason:
+        raise InvalidRequest(answer.message)
+    return answer.rows

@@ -1,0 +1,103 @@
+"""Reads results of jobs without blocking the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Generator
+from pathlib import Path
+
+from penstock_server.bulk.export import ExportOrder
+from penstock_server.bulk.folder import JobFolder
+from penstock_server.bulk.journal import JobStore
+from penstock_server.bulk.results import ResultRows, read_results
+from penstock_server.domain.errors import InvalidRequest, WrongState
+from penstock_server.domain.job import FileFormat, Job, RowSelection
+from penstock_server.runtime.job_files import FileTasks
+
+# How often a read begins anew because a part was replaced under it. Chosen: a part is replaced once in many
+# seconds, so a second time in a row is a defect.
+_READ_TRIES_MAX = 5
+
+
+class ResultReader:
+    """Reads rows and result files of jobs."""
+
+    def __init__(self, store: JobStore, files: FileTasks) -> None:
+        self._store = store
+        self._files = files
+        self._exporting = asyncio.Lock()
+
+    async def rows(
+        self, job: Job, folder: JobFolder, *, start_row: int, rows_max: int, selection: RowSelection
+    ) -> AsyncIterator[ResultRows]:
+        """Yields finished rows in input order, a window at a time; see ``bulk.results.read_results``."""
+        tries = 0
+        rows_left = rows_max
+        while job.is_validated:
+            windows = await asyncio.to_thread(self._store.windows, job.id)
+            chunks = read_results(
+                folder,
+                windows,
+                has_ended=job.state.has_ended,
+                start_row=start_row,
+                rows_max=rows_left,
+                selection=selection,
+            )
+            try:
+                while (chunk := await asyncio.to_thread(_next, chunks)) is not None:
+                    yield chunk
+                    start_row = chunk.start_row + int(chunk.indices[-1]) + 1
+                    rows_left -= len(chunk.indices) if rows_max else 0
+                return
+            except FileNotFoundError:
+                # A checkpoint has replaced the part since the windows were listed, or the job was deleted.
+                job = await asyncio.to_thread(self._store.get, job.id)
+                tries += 1
+                if tries == _READ_TRIES_MAX:
+                    raise
+            finally:
+                chunks.close()
+
+    async def file(
+        self, job: Job, folder: JobFolder, file_format: FileFormat, selection: RowSelection
+    ) -> Path:
+        """Finds a result file, writing it first if that has not been done.
+
+        Raises:
+            WrongState: The job has not ended, or its input could not be read.
+            InvalidRequest: Result files are never CSV.
+            StorageFull: The disk has no room.
+        """
+        if file_format is FileFormat.CSV:
+            raise InvalidRequest.of_field("format", "must be JSONL or PARQUET; vectors do not fit into CSV")
+        if not job.state.has_ended or not job.is_validated:
+            raise WrongState(
+                f"Job {job.id} is {job.state.name} and has no result file; "
+                "read its rows instead, or wait until it has ended.",
+                job_id=job.id,
+                state=job.state.name,
+            )
+        path = folder.result_path(file_format, selection)
+        async with self._exporting:
+            if not await asyncio.to_thread(path.exists):
+                await self.export(job, folder, file_format, selection)
+        return path
+
+    async def export(
+        self, job: Job, folder: JobFolder, file_format: FileFormat, selection: RowSelection
+    ) -> None:
+        """Writes a result file of what is done. Raises StorageFull."""
+        windows = await asyncio.to_thread(self._store.windows, job.id)
+        order = ExportOrder(
+            folder=folder.path,
+            windows=tuple(windows),
+            task=job.spec.task.task,
+            has_keys=job.spec.columns.key is not None,
+            file_format=file_format,
+            selection=selection,
+        )
+        await self._files.export(order)
+
+
+def _next(chunks: Generator[ResultRows]) -> ResultRows | None:
+    return next(chunks, None)

@@ -1,0 +1,155 @@
+"""Computes the rows of one job, a few windows at a time, until they are done or it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from penstock_server.bulk.folder import JobFolder
+from penstock_server.bulk.journal import JobStore, WindowRecord
+from penstock_server.bulk.limits import BulkLimits
+from penstock_server.bulk.spool import Spool
+from penstock_server.domain.errors import Draining, Overloaded
+from penstock_server.domain.job import Job
+from penstock_server.domain.work import Work
+from penstock_server.models.loaded import LoadedModel
+from penstock_server.runtime.clock import Clock
+from penstock_server.runtime.job_progress import JobTracker
+from penstock_server.runtime.job_windows import WindowRun, prepare_window
+
+
+class WorkSubmitter(Protocol):
+    """Takes work for the lanes; the dispatcher."""
+
+    def submit(self, work: Work) -> None:
+        """Queues work. Raises Overloaded or Draining."""
+        ...
+
+    def cancel(self, work: Work) -> None:
+        """Drops the rows of a work that are not in a batch yet."""
+        ...
+
+
+class JobRun:
+    """One job being computed. Owned by the event loop.
+
+    At most ``windows_in_flight_max`` windows are in memory; while one is computed the next is prepared.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        folder: JobFolder,
+        model: LoadedModel,
+        *,
+        store: JobStore,
+        submitter: WorkSubmitter,
+        tracker: JobTracker,
+        clock: Clock,
+        limits: BulkLimits,
+        changed: Callable[[], None],
+    ) -> None:
+        self._job = job
+        self._folder = folder
+        self._model = model
+        self._store = store
+        self._submitter = submitter
+        self._tracker = tracker
+        self._clock = clock
+        self._limits = limits
+        self._changed = changed
+        self._stop = asyncio.Event()
+        self._active: set[WindowRun] = set()
+
+    def stop(self) -> None:
+        """Ends the run soon: queued rows are dropped, what is done is kept. Idempotent."""
+        self._stop.set()
+        for run in self._active:
+            run.settled.set()
+
+    async def run(self) -> None:
+        """Computes all windows that are not whole yet; returns early after ``stop``.
+
+        Raises:
+            StorageFull: A part cannot be written.
+        """
+        spool = await asyncio.to_thread(Spool, self._folder.spool_path)
+        try:
+            records = {
+                record.number: record for record in await asyncio.to_thread(self._store.windows, self._job.id)
+            }
+            numbers = iter([n for n in range(spool.windows) if n not in records or not records[n].is_whole])
+            await asyncio.to_thread(self._store.started, self._job.id)
+            workers = [
+                asyncio.create_task(self._work_off(numbers, spool, records))
+                for _ in range(self._limits.windows_in_flight_max)
+            ]
+            try:
+                await asyncio.gather(*workers)
+            finally:
+                self.stop()
+                await asyncio.gather(*workers, return_exceptions=True)
+        finally:
+            spool.close()
+
+    async def _work_off(self, numbers: Iterator[int], spool: Spool, records: dict[int, WindowRecord]) -> None:
+        for number in numbers:
+            if self._stop.is_set():
+                return
+            prepared = await asyncio.to_thread(
+                prepare_window, spool, self._folder, number, records.get(number), self._job.spec, self._model
+            )
+            await self._compute(WindowRun(prepared, self._model, self._tracker, self._changed))
+
+    async def _compute(self, run: WindowRun) -> None:
+        """Computes one window and commits it, whole or as far as it is when the run is stopped."""
+        self._active.add(run)
+        work = run.work(self._clock.now_ns())
+        try:
+            if not run.is_done and await self._submit(work):
+                while not await self._settled(run):
+                    await self._commit(run)
+        finally:
+            self._active.discard(run)
+            run.close()
+            if not run.is_done:
+                self._submitter.cancel(work)
+        await self._commit(run)
+
+    async def _submit(self, work: Work) -> bool:
+        """Queues work, waiting while the queue is full. False if the run is to stop."""
+        while not self._stop.is_set():
+            try:
+                self._submitter.submit(work)
+            except Overloaded as err:
+                await self._stopped_within(err.retry_after_s)
+            except Draining:
+                self.stop()
+            else:
+                return True
+        return False
+
+    async def _stopped_within(self, seconds: float) -> bool:
+        try:
+            await asyncio.wait_for(self._stop.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _settled(self, run: WindowRun) -> bool:
+        """Waits until a window is done or the run stops; False if a checkpoint is due before."""
+        try:
+            await asyncio.wait_for(run.settled.wait(), self._limits.checkpoint_s)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _commit(self, run: WindowRun) -> None:
+        snapshot = run.snapshot()
+        if not snapshot.has_news:
+            return
+        part, record = await asyncio.to_thread(
+            snapshot.commit, self._folder, self._store, self._job.id, self._job.spec, self._model
+        )
+        run.was_written(part, record)

@@ -1,0 +1,235 @@
+"""A window of a job on its way: tokenised, computed row by row, written as a part."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penstock_server.bulk.folder import JobFolder
+from penstock_server.bulk.journal import JobStore, WindowRecord
+from penstock_server.bulk.parts import Part, RowStatus, merge_answers, read_part, write_part
+from penstock_server.bulk.spool import Spool, Window
+from penstock_server.domain.errors import PenstockError
+from penstock_server.domain.job import JobSpec, RowFailure
+from penstock_server.domain.tasks import RequestClass, Truncation
+from penstock_server.domain.work import BatchTimes, Work
+from penstock_server.models.loaded import LoadedModel
+from penstock_server.runtime.inference import finish
+from penstock_server.runtime.job_progress import JobTracker
+
+if TYPE_CHECKING:
+    from penstock_kernels import TokenRows
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreparedWindow:
+    """A window ready to be computed.
+
+    Attributes:
+        number: Its place in the job.
+        tokens: The tokens of all rows; bad rows have some too, which are not computed.
+        part: What is known of its rows already; the others are pending.
+        recorded: Its record in the journal, or None.
+        fresh_failures: Rows found to be bad now, which no record counts yet.
+    """
+
+    number: int
+    tokens: TokenRows
+    part: Part
+    recorded: WindowRecord | None
+    fresh_failures: int
+
+
+def prepare_window(
+    spool: Spool,
+    folder: JobFolder,
+    number: int,
+    recorded: WindowRecord | None,
+    spec: JobSpec,
+    model: LoadedModel,
+) -> PreparedWindow:
+    """Reads and tokenises a window; blocking. Goes on from its part if it has one."""
+    window = spool.window(number)
+    truncation = spec.options.truncation or model.manifest.truncation
+    tokens_max = spec.options.tokens_max or model.manifest.tokens_max
+    tokens = model.tokenizer.encode_arrow(
+        window.text.data,
+        window.text.offsets,
+        tokens_max=tokens_max,
+        truncation=truncation,
+        pair_data=window.pair.data if window.pair else None,
+        pair_offsets=window.pair.offsets if window.pair else None,
+    )
+    if recorded is not None:
+        part = read_part(folder.part_path(recorded.file_name))
+        return PreparedWindow(number, tokens, part, recorded, 0)
+    failures = _bad_rows(window, tokens, tokens_max if truncation is Truncation.ERROR else None)
+    status = np.full(window.rows, RowStatus.PENDING, np.uint8)
+    status[list(failures)] = RowStatus.FAILED
+    return PreparedWindow(number, tokens, Part(status, None, failures), None, len(failures))
+
+
+def _bad_rows(window: Window, tokens: TokenRows, tokens_max: int | None) -> dict[int, RowFailure]:
+    """Rows that cannot be computed: bad in the input, not UTF-8, or too long where cutting is not allowed."""
+    failures = dict(window.failures)
+    for index in np.flatnonzero(~tokens.valid).tolist():
+        failures.setdefault(index, RowFailure("INVALID_UTF8", "The text is not UTF-8."))
+    if tokens_max is not None:
+        message = f"The text has more than {tokens_max} tokens, and truncation is off."
+        for index in np.flatnonzero(tokens.truncated).tolist():
+            failures.setdefault(index, RowFailure("TOO_MANY_TOKENS", message))
+    return failures
+
+
+class WindowRun:
+    """The rows of a window as their outputs arrive. Owned by the event loop; a RowSink."""
+
+    def __init__(
+        self, prepared: PreparedWindow, model: LoadedModel, tracker: JobTracker, changed: Callable[[], None]
+    ) -> None:
+        self.number = prepared.number
+        self.settled = asyncio.Event()
+        self._tokens = prepared.tokens
+        self._lengths = prepared.tokens.lengths
+        self._model = model
+        self._tracker = tracker
+        self._changed = changed
+        self._status = prepared.part.status.copy()
+        self._failures = dict(prepared.part.failures)
+        self._outputs = np.zeros((prepared.tokens.rows, model.manifest.width), np.float32)
+        self._written = prepared.part
+        self._recorded = prepared.recorded
+        self._tokens_done = prepared.recorded.tokens if prepared.recorded else 0
+        self._rows_left = prepared.part.count(RowStatus.PENDING)
+        self._is_closed = False
+        tracker.add(failed=prepared.fresh_failures)
+        self._settle_if_done()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether no row is pending."""
+        return self._rows_left == 0
+
+    def work(self, arrival_ns: int) -> Work:
+        """The pending rows as work for the scheduler."""
+        return Work(
+            model=self._model.manifest.key,
+            request_class=RequestClass.BULK,
+            tokens=self._tokens,
+            rows=np.flatnonzero(self._status == RowStatus.PENDING).astype(np.int32),
+            sink=self,
+            arrival_ns=arrival_ns,
+        )
+
+    def deliver(self, rows: NDArray[np.int32], outputs: NDArray[np.float32], times: BatchTimes) -> None:
+        """Takes the outputs of some rows. A row whose numbers are not finite has failed."""
+        if self._is_closed:
+            return
+        finite = np.isfinite(outputs).all(axis=1)
+        if not finite.all():
+            failure = RowFailure("ENGINE_FAILED", "The model's output for this row is not a finite number.")
+            self._fail(rows[~finite], failure)
+            rows, outputs = rows[finite], outputs[finite]
+        self._outputs[rows] = outputs
+        self._status[rows] = RowStatus.SUCCEEDED
+        tokens = int(self._lengths[rows].sum())
+        self._tokens_done += tokens
+        self._tracker.add(succeeded=len(rows), tokens=tokens)
+        self._settled_rows(len(rows))
+
+    def fail(self, rows: NDArray[np.int32], error: PenstockError) -> None:
+        """Takes the reason why some rows have no outputs."""
+        if not self._is_closed:
+            self._fail(rows, RowFailure(error.reason, error.message))
+
+    def close(self) -> None:
+        """Takes no more outputs; what is pending stays so. Idempotent."""
+        self._is_closed = True
+
+    def snapshot(self) -> WindowSnapshot:
+        """What is done now, to be written on another thread while more outputs arrive."""
+        return WindowSnapshot(
+            number=self.number,
+            status=self._status.copy(),
+            failures=dict(self._failures),
+            outputs=self._outputs,
+            tokens=self._tokens_done,
+            written=self._written,
+            recorded=self._recorded,
+        )
+
+    def was_written(self, part: Part, record: WindowRecord) -> None:
+        """Takes note of what is on disk now."""
+        self._written, self._recorded = part, record
+
+    def _fail(self, rows: NDArray[np.int32], failure: RowFailure) -> None:
+        self._status[rows] = RowStatus.FAILED
+        self._failures.update(dict.fromkeys(rows.tolist(), failure))
+        self._tracker.add(failed=len(rows))
+        self._settled_rows(len(rows))
+
+    def _settled_rows(self, count: int) -> None:
+        self._rows_left -= count
+        self._settle_if_done()
+        self._changed()
+
+    def _settle_if_done(self) -> None:
+        if self.is_done:
+            self.settled.set()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WindowSnapshot:
+    """What is done of a window at some moment; see ``WindowRun``.
+
+    ``outputs`` is shared with the run: only rows that ``status`` calls SUCCEEDED may be read.
+    """
+
+    number: int
+    status: NDArray[np.uint8]
+    failures: dict[int, RowFailure]
+    outputs: NDArray[np.float32]
+    tokens: int
+    written: Part
+    recorded: WindowRecord | None
+
+    @property
+    def has_news(self) -> bool:
+        """Whether more rows are done than are on disk."""
+        if self.recorded is None:
+            return bool((self.status != RowStatus.PENDING).any())
+        return not np.array_equal(self.status, self.written.status)
+
+    def commit(
+        self, folder: JobFolder, store: JobStore, job_id: str, spec: JobSpec, model: LoadedModel
+    ) -> tuple[Part, WindowRecord]:
+        """Writes the part, then the journal, then drops the part it replaces; blocking.
+
+        Raises:
+            StorageFull: The disk has no room; the journal still names the earlier part.
+        """
+        part = self._part(spec, model)
+        record = WindowRecord(
+            number=self.number,
+            rows=part.rows,
+            succeeded=part.count(RowStatus.SUCCEEDED),
+            failed=part.count(RowStatus.FAILED),
+            tokens=self.tokens,
+            file_name=folder.part_name(self.number, self.recorded.file_name if self.recorded else ""),
+        )
+        write_part(folder.part_path(record.file_name), part)
+        replaced = store.commit_window(job_id, record)
+        if replaced is not None:
+            folder.part_path(replaced.file_name).unlink(missing_ok=True)
+        return part, record
+
+    def _part(self, spec: JobSpec, model: LoadedModel) -> Part:
+        fresh = (self.status == RowStatus.SUCCEEDED) & (self.written.status != RowStatus.SUCCEEDED)
+        answers = finish(self.outputs[fresh], model.manifest, spec.task) if fresh.any() else None
+        merged = merge_answers(len(self.status), fresh, answers, self.written.answers)
+        return Part(self.status, merged, self.failures)
