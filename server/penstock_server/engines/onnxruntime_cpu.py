@@ -154,8 +154,8 @@ def session_options(threads: int) -> Any:
     # Spinning threads take the cores that bulk work could use between two live batches.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Without this, int8 products saturate in 16 bits on x86 CPUs without VNNI, and a dynamically quantised
-    # BERT-base answers near-uniform nonsense. With VNNI it changes no bit of the answers, but takes 1.9 times as
-    # long (int8 MiniLM, 16 rows of 16 tokens: 41.2 against 21.6 ms, 2026-11-23), so it is not set there.
+    # BERT-base answers near-uniform nonsense. With VNNI the answers are the same without it, and it takes 1.9
+    # times as long (int8 MiniLM, 16 rows of 16 tokens: 41.2 against 21.6 ms, 2026-11-23), so it is left out.
     if int8_saturates():
         options.add_session_config_entry("session.x64quantprecision", "1")
     return options
