@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import structlog
@@ -99,8 +100,9 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         self, request_iterator: AsyncIterator[inference_pb2.StreamRequest], context: Context
     ) -> AsyncIterator[inference_pb2.StreamResponse]:
         """Answers live text as it arrives."""
-        async for response in self._streams.handle(request_iterator, context):
-            yield response
+        async with aclosing(self._streams.handle(request_iterator, context)) as responses:
+            async for response in responses:
+                yield response
 
     def _call(
         self, ref: common_pb2.ModelRef, task: TaskOptions, options: RequestOptions, context: Context

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import grpc
@@ -73,10 +73,15 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
     def _wrap_streaming(self, handler: Handler, method: str) -> Handler:
         inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
 
-        async def behaviour(request: Any, context: Context) -> AsyncIterator[Any]:
-            async with self._edge(method, context):
-                async for response in inner(_checked(request, handler.request_streaming), context):
-                    yield response
+        # A coroutine, not a generator: gRPC abandons a generator when the caller goes away, and its cleanup
+        # would then run after the call's memory is freed.
+        async def behaviour(request: Any, context: Context) -> None:
+            async with (
+                self._edge(method, context),
+                aclosing(inner(_checked(request, handler.request_streaming), context)) as responses,
+            ):
+                async for response in responses:
+                    await context.write(response)
 
         build = (
             grpc.stream_stream_rpc_method_handler
@@ -88,6 +93,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
     @asynccontextmanager
     async def _edge(self, method: str, context: Context) -> AsyncGenerator[None]:
         start_ns = self._clock.now_ns()
+        peer = context.peer()
         structlog.contextvars.clear_contextvars()
         code = grpc.StatusCode.OK
         try:
@@ -120,9 +126,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
             raise
         finally:
             duration_ms = (self._clock.now_ns() - start_ns) / 1e6
-            _log.info(
-                "rpc", method=method, code=code.name, duration_ms=round(duration_ms, 3), peer=context.peer()
-            )
+            _log.info("rpc", method=method, code=code.name, duration_ms=round(duration_ms, 3), peer=peer)
 
 
 def _incident(err: BaseException) -> str:

@@ -53,7 +53,8 @@ class StreamHandler:
         Raises:
             PenstockError: The stream cannot be opened or cannot go on.
         """
-        async with aclosing(self._until_drained(requests)) as messages:
+        messages = _Messages(requests, self._draining)
+        try:
             opening = await self._opening(messages, context)
             structlog.contextvars.bind_contextvars(
                 model=opening.model.name, request_class=opening.options.request_class.name
@@ -68,39 +69,54 @@ class StreamHandler:
             async with aclosing(session.answers(events_from_proto(messages))) as answers:
                 async for result in answers:
                     yield result_to_proto(result, opening.vector_format)
-        if self._draining.is_set():
-            raise Draining("The server is shutting down; open the stream on another one.")
+        finally:
+            await messages.close()
+        if messages.is_cut:
+            raise _shutting_down()
 
-    async def _opening(
-        self, messages: AsyncIterator[inference_pb2.StreamRequest], context: Context
-    ) -> Opening:
+    async def _opening(self, messages: _Messages, context: Context) -> Opening:
         """Reads the first message."""
         first = await anext(messages, None)
-        if first is None and self._draining.is_set():
-            raise Draining("The server is shutting down; open the stream on another one.")
+        if messages.is_cut:
+            raise _shutting_down()
         if first is None or first.WhichOneof("message") != "open":
             raise InvalidRequest.of_field("open", "must be the stream's first message")
         return opening_from_proto(first.open, self._limits, deadline_of(context, self._clock))
 
-    async def _until_drained(
-        self, requests: AsyncIterator[inference_pb2.StreamRequest]
-    ) -> AsyncGenerator[inference_pb2.StreamRequest, None]:
-        """Passes messages on until the caller has sent all, or the server drains."""
-        draining = asyncio.create_task(self._draining.wait())
-        reading: asyncio.Future[inference_pb2.StreamRequest | None] | None = None
-        try:
-            while True:
-                reading = asyncio.ensure_future(anext(requests, None))
-                await asyncio.wait((reading, draining), return_when=asyncio.FIRST_COMPLETED)
-                message = reading.result() if reading.done() else None
-                if message is None:
-                    return
-                yield message
-        finally:
-            draining.cancel()
-            if reading is not None:
-                reading.cancel()
-            await asyncio.gather(draining, *([reading] if reading else []), return_exceptions=True)
+
+class _Messages:
+    """A stream's messages until the caller has sent all, or the server drains.
+
+    Attributes:
+        is_cut: Whether the messages ended because the server drains.
+    """
+
+    def __init__(self, requests: AsyncIterator[inference_pb2.StreamRequest], draining: asyncio.Event) -> None:
+        self._requests = requests
+        self._draining = asyncio.create_task(draining.wait())
+        self._reading: asyncio.Future[inference_pb2.StreamRequest | None] | None = None
+        self.is_cut = False
+
+    def __aiter__(self) -> _Messages:
+        return self
+
+    async def __anext__(self) -> inference_pb2.StreamRequest:
+        self._reading = asyncio.ensure_future(anext(self._requests, None))
+        await asyncio.wait((self._reading, self._draining), return_when=asyncio.FIRST_COMPLETED)
+        if not self._reading.done():
+            self.is_cut = True
+            raise StopAsyncIteration
+        message = self._reading.result()
+        if message is None:
+            raise StopAsyncIteration
+        return message
+
+    async def close(self) -> None:
+        """Stops reading; idempotent."""
+        self._draining.cancel()
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait((self._reading,))
 
 
 class _Texts:
@@ -140,3 +156,7 @@ def _opened(call: InferenceCall, opening: Opening) -> inference_pb2.StreamRespon
             model=key.name, model_version=key.version, max_in_flight=opening.rules.max_in_flight
         )
     )
+
+
+def _shutting_down() -> Draining:
+    return Draining("The server is shutting down; open the stream on another one.")
