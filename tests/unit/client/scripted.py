@@ -71,6 +71,7 @@ class Script:
     vector_format: str = "packed"
     # Offset, size and whether it had a checksum, of every chunk that came.
     chunks: list[tuple[int, int, bool]] = field(default_factory=list[tuple[int, int, bool]])
+    job_ends_failed: bool = False
     # The file arrives changed: the upload fails at its end and is gone.
     spoil_upload: bool = False
     stored: bytearray = field(default_factory=bytearray)
@@ -231,6 +232,9 @@ class Bulk(bulk_pb2_grpc.BulkServiceServicer):
         job.spec.model.name = "m"
         job.spec.task = common_pb2.TASK_EMBED
         job.state = bulk_pb2.JOB_STATE_SUCCEEDED if done == total else bulk_pb2.JOB_STATE_RUNNING
+        if done == total and self._script.job_ends_failed:
+            job.state = bulk_pb2.JOB_STATE_FAILED
+            job.error.message = "no column 'text'"
         job.progress.total = total
         job.progress.failed = min(done, 1)
         job.progress.succeeded = done - job.progress.failed
