@@ -12,7 +12,7 @@ from typing import IO
 
 import structlog
 
-from penstock.v1.bulk_pb2_grpc import BulkServiceServicer as BulkServicer
+from penstock_server.api.bulk import BulkServicer
 from penstock_server.api.health import HealthReporter
 from penstock_server.api.inference import InferenceServicer
 from penstock_server.api.interceptors import EdgeInterceptor
@@ -26,6 +26,7 @@ from penstock_server.models.repository import ModelRepository
 from penstock_server.observability.logs import configure_logs
 from penstock_server.runtime.dispatcher import Dispatcher
 from penstock_server.runtime.inference import Inference
+from penstock_server.runtime.job_service import BulkJobs, bulk_limits
 from penstock_server.runtime.lanes import Lane, LocalLane
 from penstock_server.runtime.model_table import ModelEntry, ModelState, ModelTable
 from penstock_server.runtime.stream_events import LoopClock
@@ -58,6 +59,13 @@ class PenstockServer:
         self._models = ModelTable(ModelRepository(config.models_dir), self._lanes)
         self._inference = Inference(self._models, self._dispatcher, config.requests, self._clock)
         self._streams = StreamHandler(self._inference, config.requests, self._clock)
+        self._bulk = BulkJobs(
+            config.data_dir / "bulk",
+            bulk_limits(config.bulk),
+            models=self._models,
+            submitter=self._dispatcher,
+            clock=self._clock,
+        )
         self._health = HealthReporter()
         self._is_draining = False
         self._port = 0
@@ -79,8 +87,10 @@ class PenstockServer:
         """
         self._worker.start()
         try:
+            await self._bulk.start()
             await self._open_port()
         except BaseException:
+            await self._bulk.close()
             await self._worker.close()
             raise
         self._dispatcher.start()
@@ -96,7 +106,9 @@ class PenstockServer:
         _log.info("draining", grace_s=self._config.drain_grace_s)
         await self._health.draining()
         self._streams.drain()
+        await self._bulk.drain()
         await self._server.stop(self._config.drain_grace_s)
+        await self._bulk.close()
         await self._models.close()
         await self._dispatcher.close()
         await asyncio.gather(*(lane.close() for lane in self._lanes))
@@ -108,7 +120,7 @@ class PenstockServer:
     async def _open_port(self) -> None:
         services = Services(
             inference=InferenceServicer(self._inference, self._streams, self._clock),
-            bulk=BulkServicer(),
+            bulk=BulkServicer(self._bulk.uploads, self._bulk.jobs, self._bulk.limits),
             models=ModelServicer(self._models, ENGINE_NAME),
             health=self._health,
         )

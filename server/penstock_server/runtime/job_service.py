@@ -50,8 +50,12 @@ class BulkJobs:
         """Goes on with unfinished jobs."""
         await self.jobs.start()
 
+    async def drain(self) -> None:
+        """Stops jobs, keeping what is done, and ends WatchJob; uploads and jobs can still be read."""
+        await self.jobs.close()
+
     async def close(self) -> None:
-        """Stops jobs, keeping what is done, and closes the database."""
+        """Stops jobs and closes the database; idempotent."""
         await self.jobs.close()
         await asyncio.to_thread(self._database.close)
 
