@@ -107,9 +107,9 @@ def _import_hub() -> Any:
 
 
 def _unreachable(name: str, err: Exception) -> PullFailed:
-    first_line = next(iter(str(err).splitlines()), type(err).__name__)
+    first_line = next(iter(str(err).splitlines()), type(err).__name__).rstrip(".")
     return PullFailed(
-        f"{name} cannot be fetched from the Hugging Face hub: {first_line} Check the name, the revision and "
+        f"{name} cannot be fetched from the Hugging Face hub ({first_line}). Check the name, the revision and "
         "the connection; private models need a login (`hf auth login`)."
     )
 

@@ -77,7 +77,7 @@ def test_model_that_cannot_be_served_leaves_nothing_behind(tmp_path: Path, repos
 
 
 def test_unknown_repository_is_an_error_without_a_trace(tmp_path: Path, repository: Path) -> None:
-    with pytest.raises(PullFailed, match=r"404 Client Error\. Check the name"):
+    with pytest.raises(PullFailed, match=r"\(404 Client Error\)\. Check the name"):
         pull_from_hub("org/none", tmp_path, None, ignore)
 
 
