@@ -109,8 +109,8 @@ def _import_hub() -> Any:
 def _unreachable(name: str, err: Exception) -> PullFailed:
     first_line = next(iter(str(err).splitlines()), type(err).__name__).rstrip(".")
     return PullFailed(
-        f"{name} cannot be fetched from the Hugging Face hub ({first_line}). Check the name, the revision and "
-        "the connection; private models need a login (`hf auth login`)."
+        f"{name} cannot be fetched from the Hugging Face hub ({first_line}). Check the name, the revision "
+        "and the connection; private models need a login (`hf auth login`)."
     )
 
 
