@@ -31,11 +31,11 @@ TRANSCRIPT = (
 class Talk:
     """A stream with its sending side in the test's hands."""
 
-    def __init__(self, address: str, **fields: Any) -> None:
+    def __init__(self, address: str, *, timeout_s: float = TIMEOUT_S, **fields: Any) -> None:
         self._channel = grpc.insecure_channel(address)
         self._outbox: queue.SimpleQueue[inference_pb2.StreamRequest | None] = queue.SimpleQueue()
         stub = inference_pb2_grpc.InferenceServiceStub(self._channel)
-        self.call: Any = stub.Stream(iter(self._outbox.get, None), timeout=TIMEOUT_S)
+        self.call: Any = stub.Stream(iter(self._outbox.get, None), timeout=timeout_s)
         if fields:
             self.send(open=open_message(**fields))
             self.opened = next(self.call).opened
@@ -233,6 +233,16 @@ def test_what_is_no_stream_is_refused(
             talk.send(**message)
         talk.half_close()
         assert talk.failure() == code
+
+
+def test_a_stream_over_its_deadline_ends_and_leaves_the_server_well(live_server: ServerThread) -> None:
+    with Talk(live_server.address, timeout_s=0.5, model="minilm", max_in_flight=1) as talk:
+        for index in range(1_000):
+            talk.text(f"{index}", "words " * 250)
+        assert talk.failure() == grpc.StatusCode.DEADLINE_EXCEEDED
+    with Talk(live_server.address, model="minilm") as talk:
+        talk.text("next", "Still there?")
+        assert [result.HasField("embedding") for result in talk.results()] == [True]
 
 
 def test_a_caller_that_goes_away_leaves_nothing_behind(live_server: ServerThread) -> None:
