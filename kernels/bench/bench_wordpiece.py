@@ -19,10 +19,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from penstock_server.domain.tasks import Truncation  # noqa: E402
-from penstock_server.text.tokenizer import Tokenizer  # noqa: E402
 from tokenizers import Tokenizer as HuggingFace  # noqa: E402
 
+from penstock_server.domain.tasks import Truncation  # noqa: E402
+from penstock_server.text.tokenizer import Tokenizer  # noqa: E402
 from tests.support.token_texts import reviews  # noqa: E402
 
 

@@ -10,7 +10,7 @@ import msgspec
 from penstock_kernels import AddedToken, Slot, TemplatePiece, WordPieceSpec
 from penstock_server.domain.errors import ModelBroken
 
-TOKEN_ID_MAX = 2**31 - 1
+INT32_MAX = 2**31 - 1
 TYPE_ID_MAX = 255
 
 
@@ -142,7 +142,7 @@ def _compile(file: TokenizerFile) -> WordPieceSpec:
         vocabulary=model.vocab,
         unknown_id=model.vocab[model.unk_token],
         continuing_prefix=model.continuing_subword_prefix,
-        word_chars_max=model.max_input_chars_per_word,
+        word_chars_max=min(model.max_input_chars_per_word, INT32_MAX),
         clean_text=normalizer.clean_text,
         handle_chinese_chars=normalizer.handle_chinese_chars,
         strip_accents=strip_accents,
@@ -168,8 +168,8 @@ def _model(section: msgspec.Raw) -> ModelSection:
         raise ValueError(f"unk_token {model.unk_token!r} is not in the vocabulary")
     if model.max_input_chars_per_word < 0:
         raise ValueError("max_input_chars_per_word is negative")
-    if not all(0 <= token_id <= TOKEN_ID_MAX for token_id in model.vocab.values()):
-        raise ValueError(f"a token id is outside 0..{TOKEN_ID_MAX}")
+    if not all(0 <= token_id <= INT32_MAX for token_id in model.vocab.values()):
+        raise ValueError(f"a token id is outside 0..{INT32_MAX}")
     return model
 
 
@@ -251,8 +251,8 @@ def _template(
 
 
 def _special(token_id: int, type_id: int = 0) -> TemplatePiece:
-    if not 0 <= token_id <= TOKEN_ID_MAX:
-        raise ValueError(f"special token id {token_id} is outside 0..{TOKEN_ID_MAX}")
+    if not 0 <= token_id <= INT32_MAX:
+        raise ValueError(f"special token id {token_id} is outside 0..{INT32_MAX}")
     return TemplatePiece(Slot.SPECIAL, type_id=type_id, token_id=token_id)
 
 
