@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,8 +11,8 @@ import grpc
 import numpy as np
 import pytest
 from google.rpc import error_details_pb2, status_pb2
-from penstock.v1 import common_pb2, inference_pb2, inference_pb2_grpc, model_pb2, model_pb2_grpc
 
+from penstock.v1 import common_pb2, inference_pb2, inference_pb2_grpc, model_pb2, model_pb2_grpc
 from tests.support.server import ServerThread
 
 
@@ -47,18 +47,18 @@ def vectors(response: inference_pb2.EmbedResponse) -> np.ndarray[Any, np.dtype[n
     return np.stack([np.frombuffer(item.packed, "<f4") for item in response.embeddings])
 
 
-def failure(call: Any) -> tuple[grpc.RpcError, status_pb2.Status]:
+def failure(call: Callable[[], object]) -> tuple[Any, status_pb2.Status]:
     with pytest.raises(grpc.RpcError) as caught:
         call()
     error: Any = caught.value
-    trailers = dict(error.trailing_metadata() or ())
+    trailers: dict[str, bytes] = dict(error.trailing_metadata() or ())
     return error, status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
 
 
 def reason(status: status_pb2.Status) -> str:
     info = error_details_pb2.ErrorInfo()
     assert any(detail.Unpack(info) for detail in status.details)
-    return info.reason
+    return str(info.reason)
 
 
 def test_embed_returns_unit_vectors_as_little_endian_bytes(stub: Any) -> None:
@@ -83,8 +83,12 @@ def test_answer_tells_model_version_tokens_and_times(stub: Any) -> None:
 def test_text_gets_the_same_vector_alone_and_among_any_batch_mates(stub: Any) -> None:
     texts = [f"text number {index} " + "with more words " * (index % 17) for index in range(64)]
     together = vectors(stub.Embed(embed_request(*texts)))
+
+    def alone_vector(text: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+        return vectors(stub.Embed(embed_request(text)))
+
     with ThreadPoolExecutor(16) as pool:
-        alone = np.concatenate(list(pool.map(lambda text: vectors(stub.Embed(embed_request(text))), texts)))
+        alone = np.concatenate(list(pool.map(alone_vector, texts)))
     assert (together * alone).sum(axis=1).min() > 0.99999
 
 
@@ -237,7 +241,8 @@ def test_oversize_message_is_refused_and_the_server_goes_on(stub: Any) -> None:
 
 
 def test_message_that_cannot_be_parsed_is_an_invalid_argument(channel: grpc.Channel) -> None:
-    call = channel.unary_unary("/penstock.v1.InferenceService/Embed")
+    raw: Any = channel
+    call = raw.unary_unary("/penstock.v1.InferenceService/Embed")
     # Field 2 (inputs) holding a text whose bytes are not UTF-8.
     error, status = failure(lambda: call(b"\x12\x04\x0a\x02\xff\xfe"))
     assert (error.code(), reason(status)) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")

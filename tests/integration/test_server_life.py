@@ -6,7 +6,10 @@ import json
 import os
 import re
 import select
+import shlex
 import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,8 +18,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from penstock.v1 import common_pb2, inference_pb2, inference_pb2_grpc
 
+from penstock.v1 import common_pb2, inference_pb2, inference_pb2_grpc
 from tests.support.server import ServerProcess, ServerThread, server_process
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -33,24 +36,25 @@ def test_health_is_told_for_the_server_each_service_and_each_model(
     live_server: ServerThread, service: str
 ) -> None:
     with grpc.insecure_channel(live_server.address) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
+        stub: Any = health_pb2_grpc.HealthStub(channel)
         assert stub.Check(health_pb2.HealthCheckRequest(service=service)).status == SERVING
 
 
 def test_health_of_an_unknown_model_is_not_found(live_server: ServerThread) -> None:
     with grpc.insecure_channel(live_server.address) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
         with pytest.raises(grpc.RpcError) as caught:
-            health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service="nope"))
+            stub.Check(health_pb2.HealthCheckRequest(service="nope"))
         error: Any = caught.value
         assert error.code() is grpc.StatusCode.NOT_FOUND
 
 
 def test_reflection_lists_the_services(live_server: ServerThread) -> None:
     with grpc.insecure_channel(live_server.address) as channel:
-        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
         request = reflection_pb2.ServerReflectionRequest(list_services="")
-        (response,) = list(stub.ServerReflectionInfo(iter([request])))
-    names = {service.name for service in response.list_services_response.service}
+        response: Any = next(stub.ServerReflectionInfo(iter([request])))
+    names: set[str] = {service.name for service in response.list_services_response.service}
     assert {"penstock.v1.InferenceService", "penstock.v1.BulkService", "penstock.v1.ModelService"} <= names
     assert "grpc.health.v1.Health" in names
 
@@ -73,17 +77,26 @@ def wait_until_computing(stub: Any) -> None:
 
 def test_welcome_names_address_models_and_three_commands(tmp_path: Path) -> None:
     with server_process(tmp_path / "data") as server:
-        assert re.fullmatch(r"127\.0\.0\.1:\d+", server.address)
-        assert server.terminate() == 0
-        # What follows the address line is read after the end, when the pipe holds all of it.
-    text = "\n".join(server.welcome)
-    assert "Penstock serves at" in text
+        assert re.fullmatch(r"Penstock serves at 127\.0\.0\.1:\d+", server.welcome[0])
+        text = "\n".join(server.welcome)
+        assert re.search(r"minilm .*embed", text)
+        assert re.search(r"injection .*classify", text)
+        commands = [line.split() for line in server.welcome if line.startswith("  penstock ")]
+        assert len(commands) == 3
+        # The first command is tried as it stands there.
+        tried = subprocess.run(
+            [sys.executable, "-m", "penstock_server.cli", *shlex.split(" ".join(commands[0][1:]))],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (tried.returncode, tried.stderr) == (0, "")
+        assert "384 dimensions" in tried.stdout
 
 
 def test_second_server_on_the_same_data_is_refused_in_one_line(tmp_path: Path) -> None:
-    with server_process(tmp_path / "data"):
-        with pytest.raises(AssertionError, match="ended with 1"):
-            ServerProcess(tmp_path / "data")
+    with server_process(tmp_path / "data"), pytest.raises(AssertionError, match="ended with 1"):
+        ServerProcess(tmp_path / "data")
     log = (tmp_path / "data.log").read_text()
     assert "is used by another server" in log
     assert "Traceback" not in log

@@ -92,9 +92,9 @@ class ServerProcess:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.welcome.append(line.rstrip("\n"))
-            if line.startswith("Penstock serves at "):
-                return line.split()[-1]
-        raise AssertionError(f"the server ended with {self.process.wait()}: see {self._log.name}")
+            if line.startswith("  penstock bulk submit"):
+                return self.welcome[0].split()[-1]
+        raise AssertionError(f"the server ended with {self._finish()}: see {self._log.name}")
 
     def terminate(self) -> int:
         """Sends SIGTERM and waits for the drain; returns the exit status."""
