@@ -201,7 +201,9 @@ def of_rpc_error(error: grpc.RpcError, address: str) -> PenstockError:
     code, text = error.code(), error.details() or ""
     details = _details_of(_rich_status(error.trailing_metadata() or ()).details)
     if code is grpc.StatusCode.UNAVAILABLE and not details.reason:
-        text = f"no server answers at {address}; start one with `penstock serve` ({text})"
+        # gRPC begins with how many addresses it tried; what went wrong with the last one is the news.
+        why = text.rpartition("last error: ")[2]
+        text = f"no server answers at {address}; start one with `penstock serve` ({why})"
         details = ErrorDetails("SERVER_UNREACHABLE", {"address": address})
     return _error_of(code.name, text, details)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -39,6 +40,8 @@ class Session:
 
     def connect(self) -> Client:
         """Makes the client; nothing is connected yet."""
+        # gRPC's own log would stand beside our one line of error; it reads this when it is imported.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         from penstock import Client
         from penstock.client import DEFAULT_TIMEOUT_S
 
