@@ -5,6 +5,8 @@ Not collected by name, because the oracle needs minutes for it.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,3 +35,8 @@ def test_a_million_varied_texts_equal_the_oracle(seed: int, tmp_path: Path) -> N
     texts = varied_texts(50_000, seed=1_000 + seed)
     Parity(model_tokenizer(), tmp_path).check(texts)
     Parity(spelling_tokenizer(texts), tmp_path).check(texts)
+
+
+def test_the_committed_unicode_tables_are_what_the_oracle_shows() -> None:
+    generator = Path(__file__).resolve().parents[2] / "tools" / "generate_unicode_tables.py"
+    subprocess.run([sys.executable, str(generator), "--check"], check=True)

@@ -12,8 +12,8 @@ ROOT = Path(__file__).resolve().parents[2]
 ENGLISH_TEXT = (
     "the of and a to in is was he for it with as his on be at by i this had not are but from or have an "
     "they which one you were her all she there would their we him been has when who will more no if out so "
-    "said what unaffable tokenization embeddings electroencephalogram antidisestablishmentarianism don't it's "
-    "we'll U.S. naïve café Zürich São résumé coöperate 3.14 1,000,000 50% $9.99 co-operate e-mail O'Brien rock'n'roll"
+    "said what unaffable tokenization embeddings electroencephalogram antidisestablishmentarianism it's "
+    "we'll U.S. naïve Zürich São résumé coöperate 3.14 1,000,000 50% $9.99 co-operate e-mail O'Brien"
 )
 ENGLISH = ENGLISH_TEXT.split()
 SPECIAL_TOKENS = [
