@@ -286,6 +286,9 @@ class JobRunner:
                 job = await self._compute(job)
         if self._is_closing:
             return
+        if job.state is JobState.RUNNING and job.progress.pending:
+            # Paused and resumed at once: the run was stopped, and the task that resuming started goes on.
+            return
         if job.state is JobState.RUNNING:
             try:
                 job = await self._move(job_id, JobState.FINALIZING, sources=(JobState.RUNNING,))
