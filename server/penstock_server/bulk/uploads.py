@@ -115,10 +115,12 @@ class UploadSession:
     def close(self) -> None:
         """Commits what was sent and ends the session; idempotent."""
         with self._lock:
-            if not self._file.closed:
-                self._commit()
+            try:
+                if not self._file.closed:
+                    self._commit()
+            finally:
                 self._file.close()
-        self._store.forget(self)
+                self._store.forget(self)
 
     def take_over(self) -> None:
         """Ends the session because another sender goes on with the upload."""
@@ -191,18 +193,10 @@ class UploadStore:
         _check_name(file_name, self.limits.file_name_bytes_max)
         self._check_size(size_bytes)
         upload_id = f"upload-{secrets.token_hex(12)}"
+        self._insert(upload_id, file_name, size_bytes, crc32c)
         with storage_errors():
             self.path(upload_id).touch(exist_ok=False)
             fsync_folder(self._folder)
-        with self._database.transaction() as db:
-            if db.execute("SELECT count(*) FROM uploads").fetchone()[0] >= self.limits.uploads_max:
-                raise StorageFull(
-                    f"The server keeps {self.limits.uploads_max:,} uploads; delete jobs that have ended."
-                )
-            db.execute(
-                "INSERT INTO uploads VALUES (?, ?, ?, ?, 0, 0, 0, ?)",
-                (upload_id, file_name, size_bytes, crc32c, self._now_ns()),
-            )
         return self._session(upload_id)
 
     def resume(self, upload_id: str, size_bytes: int = 0, crc32c: int | None = None) -> UploadSession:
@@ -312,6 +306,17 @@ class UploadStore:
         with self._lock:
             if self._sessions.get(session.upload_id) is session:
                 del self._sessions[session.upload_id]
+
+    def _insert(self, upload_id: str, file_name: str, size_bytes: int, crc32c: int | None) -> None:
+        with self._database.transaction() as db:
+            if db.execute("SELECT count(*) FROM uploads").fetchone()[0] >= self.limits.uploads_max:
+                raise StorageFull(
+                    f"The server keeps {self.limits.uploads_max:,} uploads; delete jobs that have ended."
+                )
+            db.execute(
+                "INSERT INTO uploads VALUES (?, ?, ?, ?, 0, 0, 0, ?)",
+                (upload_id, file_name, size_bytes, crc32c, self._now_ns()),
+            )
 
     def _session(self, upload_id: str) -> UploadSession:
         with self._lock:

@@ -1,0 +1,184 @@
+"""Uploads: what is committed, what is refused, what a break leaves."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from penstock_server.bulk.checksum import crc32c
+from penstock_server.bulk.database import Database
+from penstock_server.bulk.limits import BulkLimits
+from penstock_server.bulk.uploads import UploadSession, UploadStore
+from penstock_server.domain.errors import (
+    CorruptUpload,
+    InvalidRequest,
+    StorageFull,
+    UnknownUpload,
+    WrongState,
+)
+
+LIMITS = BulkLimits(
+    upload_bytes_max=1000, chunk_bytes_max=100, upload_commit_bytes=64, disk_free_bytes_min=0, uploads_max=3
+)
+DATA = bytes(range(200)) + b"tail"
+
+
+def store_in(folder: Path, now_s: int = 0) -> UploadStore:
+    folder.mkdir(exist_ok=True)
+    return UploadStore(folder / "uploads", Database(folder / "db"), LIMITS, lambda: now_s * 1_000_000_000)
+
+
+def kill(session: UploadSession) -> None:
+    """Ends a session as the death of the server does: nothing is committed any more."""
+    vars(session)["_file"].close()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> UploadStore:
+    return store_in(tmp_path)
+
+
+def test_the_checksum_is_castagnolis() -> None:
+    assert crc32c(b"123456789") == 0xE3069283
+    assert crc32c(b"6789", crc32c(b"12345")) == 0xE3069283
+
+
+def test_a_file_sent_in_chunks_is_complete_and_equal(store: UploadStore) -> None:
+    session = store.open("a.csv", len(DATA), crc32c(DATA))
+    for offset in range(0, len(DATA), 100):
+        chunk = DATA[offset : offset + 100]
+        session.append(offset, chunk, crc32c(chunk))
+    upload = session.finish()
+    assert upload.is_complete
+    assert upload.committed_bytes == len(DATA)
+    assert store.complete_path(upload.id).read_bytes() == DATA
+
+
+def test_a_broken_upload_goes_on_from_its_committed_bytes_over_a_restart(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    session = store.open("a.csv", len(DATA), crc32c(DATA))
+    session.append(0, DATA[:70])
+    session.append(70, DATA[70:80])
+    # The first chunk was over the commit size, the second was not.
+    kill(session)
+    later = store_in(tmp_path)
+    assert later.get(session.upload_id).committed_bytes == 70
+    resumed = later.resume(session.upload_id)
+    with pytest.raises(InvalidRequest) as caught:
+        resumed.append(80, DATA[80:100])
+    assert caught.value.metadata["committed_bytes"] == "70"
+    resumed.append(70, DATA[70:150])
+    resumed.close()
+    assert later.get(session.upload_id).committed_bytes == 150
+    last = later.resume(session.upload_id, len(DATA), crc32c(DATA))
+    last.append(150, DATA[150:])
+    assert last.finish().is_complete
+    assert later.complete_path(session.upload_id).read_bytes() == DATA
+
+
+def test_a_chunk_that_arrives_changed_is_refused_and_can_be_sent_again(store: UploadStore) -> None:
+    session = store.open("a.csv", 10)
+    with pytest.raises(CorruptUpload):
+        session.append(0, b"0123456789", crc32c(b"0123456788"))
+    session.append(0, b"0123456789", crc32c(b"0123456789"))
+    assert session.finish().is_complete
+
+
+def test_a_file_with_a_wrong_checksum_is_dropped(store: UploadStore) -> None:
+    session = store.open("a.csv", 3, crc32c(b"abd"))
+    session.append(0, b"abc")
+    with pytest.raises(CorruptUpload, match="send the file again"):
+        session.finish()
+    with pytest.raises(UnknownUpload):
+        store.get(session.upload_id)
+    assert not store.path(session.upload_id).exists()
+
+
+def test_a_new_sender_takes_over_and_the_old_one_is_told(store: UploadStore) -> None:
+    old = store.open("a.csv", 10)
+    old.append(0, b"01234")
+    new = store.resume(old.upload_id)
+    with pytest.raises(WrongState, match="Another stream"):
+        old.append(5, b"5")
+    new.append(5, b"56789")
+    assert new.finish().is_complete
+    old.close()
+    assert store.complete_path(old.upload_id).read_bytes() == b"0123456789"
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b.csv", "a\\b.csv", "a\0b", "x" * 256])
+def test_names_with_folders_and_none_are_refused(store: UploadStore, name: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"header\.file_name"):
+        store.open(name, 1)
+
+
+def test_sizes_and_chunks_out_of_bounds_are_refused(store: UploadStore) -> None:
+    with pytest.raises(InvalidRequest, match=r"header\.size_bytes"):
+        store.open("a", 0)
+    with pytest.raises(StorageFull, match="up to 1,000"):
+        store.open("a", 1001)
+    session = store.open("a", 50)
+    with pytest.raises(InvalidRequest, match="past the end"):
+        session.append(0, b"x" * 51)
+    with pytest.raises(InvalidRequest, match="at most 100"):
+        session.append(0, b"x" * 101)
+    with pytest.raises(InvalidRequest, match="empty"):
+        session.append(0, b"")
+    assert session.finish().committed_bytes == 0
+
+
+def test_resuming_what_cannot_be_is_refused(store: UploadStore) -> None:
+    with pytest.raises(UnknownUpload):
+        store.resume("upload-none")
+    session = store.open("a", 2, crc32c(b"ab"))
+    with pytest.raises(InvalidRequest, match="size_bytes"):
+        store.resume(session.upload_id, 3)
+    with pytest.raises(InvalidRequest, match="crc32c"):
+        store.resume(session.upload_id, 2, 1)
+    with pytest.raises(WrongState, match="0 of 2 bytes"):
+        store.complete_path(session.upload_id)
+    session.append(0, b"ab")
+    session.finish()
+    with pytest.raises(WrongState, match="complete"):
+        store.resume(session.upload_id)
+
+
+def test_the_number_of_uploads_is_bounded(store: UploadStore) -> None:
+    for _ in range(LIMITS.uploads_max):
+        store.open("a", 1).close()
+    with pytest.raises(StorageFull, match="keeps 3 uploads"):
+        store.open("a", 1)
+
+
+def test_a_full_disk_is_said_so_and_keeps_what_is_committed(
+    store: UploadStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = store.open("a", 200)
+    session.append(0, b"x" * 80)
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageFull, match="disk is full"):
+        session.append(80, b"y" * 80)
+    with pytest.raises(StorageFull):
+        session.close()
+    monkeypatch.undo()
+    assert store.get(session.upload_id).committed_bytes == 80
+
+
+def test_old_uploads_and_stray_files_go_at_start(tmp_path: Path) -> None:
+    store = store_in(tmp_path, now_s=0)
+    old = store.open("a", 1)
+    old.close()
+    (tmp_path / "uploads" / "stray").write_bytes(b"x")
+    later = store_in(tmp_path, now_s=LIMITS.upload_age_s_max + 1)
+    young = later.open("b", 1)
+    young.close()
+    later.sweep()
+    assert [path.name for path in (tmp_path / "uploads").iterdir()] == [young.upload_id]
+    with pytest.raises(UnknownUpload):
+        later.get(old.upload_id)
