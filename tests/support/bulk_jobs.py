@@ -25,7 +25,14 @@ from penstock_server.domain.answer import Vectors
 from penstock_server.domain.errors import EngineFailed, Overloaded, PenstockError, UnknownModel
 from penstock_server.domain.job import FileFormat, InputColumns, Job, JobSpec, RowFailure, RowSelection
 from penstock_server.domain.model import ModelKey, ModelManifest, Pooling
-from penstock_server.domain.tasks import RequestClass, RequestOptions, ScoreFunction, Task, TaskOptions, Truncation
+from penstock_server.domain.tasks import (
+    RequestClass,
+    RequestOptions,
+    ScoreFunction,
+    Task,
+    TaskOptions,
+    Truncation,
+)
 from penstock_server.domain.work import BatchTimes, Work
 from penstock_server.models.loaded import LoadedModel
 from penstock_server.runtime.jobs import JobRunner
@@ -35,8 +42,8 @@ _T = TypeVar("_T")
 MODEL = ModelKey("sums", "3")
 WIDTH = 3
 TOKENS_MAX = 16
-# Rounds of the event loop after which nothing moves by itself any more; the longest chain of awaits is far shorter.
-_ROUNDS = 300
+# Rounds of the event loop after which nothing moves by itself any more; chains of awaits are far shorter.
+_ROUNDS = 150
 
 
 class InlineExecutor(ThreadPoolExecutor):
@@ -46,7 +53,7 @@ class InlineExecutor(ThreadPoolExecutor):
         future: Future[_T] = Future()
         try:
             future.set_result(fn(*args, **kwargs))
-        except Exception as err:
+        except Exception as err:  # noqa: BLE001 - an executor hands every error on
             future.set_exception(err)
         return future
 
@@ -197,7 +204,8 @@ def _letters_tokenizer() -> dict[str, Any]:
             "single": [cls, sequences[0], sep],
             "pair": [cls, sequences[0], sep, sequences[1], last],
             "special_tokens": {
-                name: {"id": name, "ids": [words.index(name)], "tokens": [name]} for name in ("[CLS]", "[SEP]")
+                name: {"id": name, "ids": [words.index(name)], "tokens": [name]}
+                for name in ("[CLS]", "[SEP]")
             },
         },
         "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
@@ -295,7 +303,12 @@ class Bench:
         return job
 
     async def read(
-        self, job_id: str, *, start_row: int = 0, rows_max: int = 0, selection: RowSelection = RowSelection.ALL
+        self,
+        job_id: str,
+        *,
+        start_row: int = 0,
+        rows_max: int = 0,
+        selection: RowSelection = RowSelection.ALL,
     ) -> list[ReadRow]:
         """Reads result rows."""
         rows: list[ReadRow] = []
@@ -303,7 +316,8 @@ class Bench:
         async for chunk in chunks:
             answers = chunk.part.answers
             values = answers.values if isinstance(answers, Vectors) else None
-            for index in chunk.indices.tolist():
+            indices: list[int] = chunk.indices.tolist()
+            for index in indices:
                 failure = chunk.part.failures.get(index)
                 answer = None if failure or values is None else values[index].tolist()
                 rows.append(ReadRow(chunk.start_row + index, chunk.keys[index], answer, failure))

@@ -15,7 +15,6 @@ from penstock_server.bulk.inputs import format_of_name
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.bulk.parts import RowStatus
 from penstock_server.bulk.results import ResultRows
-from penstock_server.bulk.rows import Key
 from penstock_server.bulk.uploads import Upload
 from penstock_server.domain.answer import Classifications, Vectors
 from penstock_server.domain.errors import InvalidRequest
@@ -219,8 +218,9 @@ def _rows_to_proto(
         chosen = Classifications(answers.label_ids[done], answers.scores[done], answers.labels)
         labels = iter(codec.classifications_to_proto(chosen))
     messages: list[bulk_pb2.RowResult] = []
-    for index in rows.indices.tolist():
-        key: Key = rows.keys[index]
+    indices: list[int] = rows.indices.tolist()
+    for index in indices:
+        key = rows.keys[index]
         message = bulk_pb2.RowResult(row=rows.start_row + index)
         if isinstance(key, str):
             message.string_key = key

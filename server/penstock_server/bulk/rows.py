@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.domain.job import RowFailure
 
-Key = str | int | None
+Key: TypeAlias = str | int | None
 _INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
 
 

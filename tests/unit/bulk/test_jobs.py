@@ -9,7 +9,13 @@ import pytest
 
 from penstock_server.bulk.arrow import pq
 from penstock_server.bulk.limits import BulkLimits
-from penstock_server.domain.errors import InvalidRequest, TaskNotSupported, UnknownJob, UnknownModel, WrongState
+from penstock_server.domain.errors import (
+    InvalidRequest,
+    TaskNotSupported,
+    UnknownJob,
+    UnknownModel,
+    WrongState,
+)
 from penstock_server.domain.job import FileFormat, InputColumns, Job, JobState, RowSelection
 from penstock_server.domain.model import ModelKey
 from penstock_server.domain.tasks import RequestOptions, Task, TaskOptions, Truncation
