@@ -181,3 +181,19 @@ def test_the_time_to_import_the_client_is_told(client_python: Path, tmp_path: Pa
     # Told, not judged: the machine may be busy. Wanted are 300 ms at most on a quiet one.
     print(f"import penstock takes {taken:.0f} ms")  # noqa: T201
     assert taken > 0
+
+
+def test_a_missing_compiler_is_told_in_one_line(sources: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "setup.py", "build_ext"],
+        cwd=sources,
+        env={"PATH": "/nonexistent"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode != 0
+    assert result.stderr.splitlines()[-1] == (
+        "penstock-server: No C++ compiler (c++, g++, clang++) found: install the Debian package g++."
+    )
+    assert "Traceback" not in result.stderr
