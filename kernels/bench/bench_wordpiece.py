@@ -23,7 +23,7 @@ from tokenizers import Tokenizer as HuggingFace  # noqa: E402
 
 from penstock_server.domain.tasks import Truncation  # noqa: E402
 from penstock_server.text.tokenizer import Tokenizer  # noqa: E402
-from tests.support.token_texts import reviews  # noqa: E402
+from tests.support.reviews import review_sentences  # noqa: E402
 
 
 def best_seconds(encode: Callable[[list[str]], object], texts: list[str], batch: int, repeats: int) -> float:
@@ -48,7 +48,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    texts = options.texts.read_text(encoding="utf-8").splitlines() if options.texts else reviews(20_000)
+    texts = (
+        options.texts.read_text(encoding="utf-8").splitlines() if options.texts else review_sentences(20_000)
+    )
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     native = Tokenizer.from_file(options.tokenizer)

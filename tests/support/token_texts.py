@@ -1,13 +1,9 @@
-"""Texts that tokenizers disagree on, generated from a seed, and reviews where the data set is there."""
+"""Texts that tokenizers disagree on, generated from a seed."""
 
 from __future__ import annotations
 
-import csv
 import random
-from collections.abc import Callable, Iterator
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[2]
+from collections.abc import Callable
 
 ENGLISH_TEXT = (
     "the of and a to in is was he for it with as his on be at by i this had not are but from or have an "
@@ -180,21 +176,3 @@ def varied_texts(count: int, seed: int) -> list[str]:
     print(f"varied_texts(count={count}, seed={seed})")  # noqa: T201
     rng = random.Random(seed)
     return [GENERATORS[i % len(GENERATORS)](rng) for i in range(count)]
-
-
-def reviews(count: int) -> list[str]:
-    """Sentences of film reviews if the data set lies under data/, else generated English."""
-    for path in sorted(ROOT.glob("data/**/*IMDB*.csv")):
-        return list(_review_sentences(path, count))
-    rng = random.Random(count)
-    return [english(rng) for _ in range(count)]
-
-
-def _review_sentences(path: Path, count: int) -> Iterator[str]:
-    with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.reader(file):
-            for sentence in row[0].replace("<br />", "\n").split(". "):
-                yield sentence
-                count -= 1
-                if not count:
-                    return
