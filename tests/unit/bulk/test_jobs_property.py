@@ -20,17 +20,19 @@ Event = Literal["compute", "fail", "spoil", "pause", "resume", "stop", "crash", 
 _EVENTS = st.lists(
     st.tuples(
         st.sampled_from(
-            ["compute", "compute", "compute", "fail", "spoil", "pause", "resume", "stop", "crash", "cancel"]
+            ["compute", "pause", "resume", "stop", "compute", "fail", "spoil", "crash", "compute", "cancel"]
         ),
-        st.integers(1, 5),
+        st.integers(1, 3),
     ),
+    # Lists are long from the start: short ones rarely stop a job in the middle of a window.
+    min_size=6,
     max_size=12,
 )
-_TEXTS = st.lists(st.sampled_from(["a", "bb c", "", "ddd", "e f g h"]), min_size=1, max_size=14)
+_TEXTS = st.lists(st.sampled_from(["a", "bb c", "", "ddd", "e f g h"]), min_size=6, max_size=14)
 _LIMITS = BulkLimits(window_rows=3, jobs_running_max=1, disk_free_bytes_min=0)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=40)
 @given(texts=_TEXTS, events=_EVENTS)
 def test_counts_add_up_and_rows_are_answered_once(
     tmp_path_factory: pytest.TempPathFactory, texts: list[str], events: list[tuple[str, int]]
