@@ -37,6 +37,8 @@ class _FileFormatEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enu
     """Comma-separated values with a header line, UTF-8, RFC 4180 quoting."""
     FILE_FORMAT_PARQUET: _FileFormat.ValueType  # 3
     """Apache Parquet."""
+    FILE_FORMAT_ARROW: _FileFormat.ValueType  # 4
+    """Apache Arrow IPC file. UNIMPLEMENTED in this release."""
 
 class FileFormat(_FileFormat, metaclass=_FileFormatEnumTypeWrapper):
     """Format of a file."""
@@ -49,6 +51,8 @@ FILE_FORMAT_CSV: FileFormat.ValueType  # 2
 """Comma-separated values with a header line, UTF-8, RFC 4180 quoting."""
 FILE_FORMAT_PARQUET: FileFormat.ValueType  # 3
 """Apache Parquet."""
+FILE_FORMAT_ARROW: FileFormat.ValueType  # 4
+"""Apache Arrow IPC file. UNIMPLEMENTED in this release."""
 global___FileFormat = FileFormat
 
 class _JobState:
@@ -144,7 +148,7 @@ class UploadHeader(google.protobuf.message.Message):
     at most 255 bytes.
     """
     size_bytes: builtins.int
-    """Size of the whole file in bytes. REQUIRED for a new upload, above 0.
+    """Size of the whole file in bytes. REQUIRED for a new upload, above 0. On resuming: 0, or the same.
     RESOURCE_EXHAUSTED if over the server's limit (8 GiB by default).
     """
     crc32c: builtins.int
@@ -291,7 +295,7 @@ class GetUploadRequest(google.protobuf.message.Message):
 
     UPLOAD_ID_FIELD_NUMBER: builtins.int
     upload_id: builtins.str
-    """Id of the upload. REQUIRED."""
+    """Id of the upload, at most 128 bytes. REQUIRED."""
     def __init__(
         self,
         *,
@@ -331,6 +335,7 @@ class JobSpec(google.protobuf.message.Message):
     MODEL_FIELD_NUMBER: builtins.int
     TASK_FIELD_NUMBER: builtins.int
     UPLOAD_ID_FIELD_NUMBER: builtins.int
+    INPUT_URL_FIELD_NUMBER: builtins.int
     INPUT_FORMAT_FIELD_NUMBER: builtins.int
     TEXT_COLUMN_FIELD_NUMBER: builtins.int
     TEXT_PAIR_COLUMN_FIELD_NUMBER: builtins.int
@@ -340,10 +345,22 @@ class JobSpec(google.protobuf.message.Message):
     CLASSIFY_FIELD_NUMBER: builtins.int
     TAG_FIELD_NUMBER: builtins.int
     DISPLAY_NAME_FIELD_NUMBER: builtins.int
+    CARRY_COLUMNS_FIELD_NUMBER: builtins.int
+    OUTPUT_URL_FIELD_NUMBER: builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: builtins.int
+    NOT_BEFORE_FIELD_NUMBER: builtins.int
+    WINDOWS_FIELD_NUMBER: builtins.int
+    WEIGHT_FIELD_NUMBER: builtins.int
+    SHARE_MAX_FIELD_NUMBER: builtins.int
+    FAILED_ROWS_MAX_FIELD_NUMBER: builtins.int
     task: penstock.v1.common_pb2.Task.ValueType
-    """What to compute. REQUIRED."""
+    """What to compute. REQUIRED. With TASK_RERANK the rows are pairs of query and document, scored as `classify`
+    says.
+    """
     upload_id: builtins.str
-    """Id of a complete upload. REQUIRED."""
+    """Id of a complete upload."""
+    input_url: builtins.str
+    """URL of a file or folder under one of the server's allowed roots. UNIMPLEMENTED in this release."""
     input_format: global___FileFormat.ValueType
     """Format of the input. Unset: by the file name's ending (.jsonl, .ndjson, .csv, .parquet)."""
     text_column: builtins.str
@@ -356,6 +373,16 @@ class JobSpec(google.protobuf.message.Message):
     """Column that is carried to the results to join by. Empty: none."""
     display_name: builtins.str
     """The caller's own words for the job, shown in lists; at most 512 bytes."""
+    output_url: builtins.str
+    """URL of a folder for the result files. Empty: they stay on the server. UNIMPLEMENTED in this release."""
+    weight: builtins.int
+    """Weight against other jobs, from 1 to 1,000. 0: 100. UNIMPLEMENTED in this release."""
+    share_max: builtins.float
+    """Largest part of the machine's time that the job may take, above 0 up to 1. 0: no bound of its own.
+    UNIMPLEMENTED in this release.
+    """
+    failed_rows_max: builtins.int
+    """The job FAILS once more rows than this have failed. Unset: it never does. UNIMPLEMENTED in this release."""
     @property
     def model(self) -> penstock.v1.common_pb2.ModelRef:
         """Which model. REQUIRED. The version is fixed when the job is created."""
@@ -376,12 +403,29 @@ class JobSpec(google.protobuf.message.Message):
     def tag(self) -> penstock.v1.common_pb2.TagOptions:
         """Options of the tag task."""
 
+    @property
+    def carry_columns(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Further columns that are carried to the results. UNIMPLEMENTED in this release."""
+
+    @property
+    def expire_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """The job ends as EXPIRED at this time; finished rows are kept. UNIMPLEMENTED in this release."""
+
+    @property
+    def not_before(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """No row is computed before this time. UNIMPLEMENTED in this release."""
+
+    @property
+    def windows(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___TimeWindow]:
+        """Rows are computed only within these windows. Empty: at any time. UNIMPLEMENTED in this release."""
+
     def __init__(
         self,
         *,
         model: penstock.v1.common_pb2.ModelRef | None = ...,
         task: penstock.v1.common_pb2.Task.ValueType = ...,
         upload_id: builtins.str = ...,
+        input_url: builtins.str = ...,
         input_format: global___FileFormat.ValueType = ...,
         text_column: builtins.str = ...,
         text_pair_column: builtins.str = ...,
@@ -391,11 +435,52 @@ class JobSpec(google.protobuf.message.Message):
         classify: penstock.v1.common_pb2.ClassifyOptions | None = ...,
         tag: penstock.v1.common_pb2.TagOptions | None = ...,
         display_name: builtins.str = ...,
+        carry_columns: collections.abc.Iterable[builtins.str] | None = ...,
+        output_url: builtins.str = ...,
+        expire_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        not_before: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        windows: collections.abc.Iterable[global___TimeWindow] | None = ...,
+        weight: builtins.int = ...,
+        share_max: builtins.float = ...,
+        failed_rows_max: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["classify", b"classify", "embed", b"embed", "model", b"model", "options", b"options", "tag", b"tag"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["classify", b"classify", "display_name", b"display_name", "embed", b"embed", "input_format", b"input_format", "key_column", b"key_column", "model", b"model", "options", b"options", "tag", b"tag", "task", b"task", "text_column", b"text_column", "text_pair_column", b"text_pair_column", "upload_id", b"upload_id"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_failed_rows_max", b"_failed_rows_max", "classify", b"classify", "embed", b"embed", "expire_time", b"expire_time", "failed_rows_max", b"failed_rows_max", "input_url", b"input_url", "model", b"model", "not_before", b"not_before", "options", b"options", "source", b"source", "tag", b"tag", "upload_id", b"upload_id"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_failed_rows_max", b"_failed_rows_max", "carry_columns", b"carry_columns", "classify", b"classify", "display_name", b"display_name", "embed", b"embed", "expire_time", b"expire_time", "failed_rows_max", b"failed_rows_max", "input_format", b"input_format", "input_url", b"input_url", "key_column", b"key_column", "model", b"model", "not_before", b"not_before", "options", b"options", "output_url", b"output_url", "share_max", b"share_max", "source", b"source", "tag", b"tag", "task", b"task", "text_column", b"text_column", "text_pair_column", b"text_pair_column", "upload_id", b"upload_id", "weight", b"weight", "windows", b"windows"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_failed_rows_max", b"_failed_rows_max"]) -> typing.Literal["failed_rows_max"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["source", b"source"]) -> typing.Literal["upload_id", "input_url"] | None: ...
 
 global___JobSpec = JobSpec
+
+@typing.final
+class TimeWindow(google.protobuf.message.Message):
+    """A window of time that comes again, such as a night."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    START_CRON_FIELD_NUMBER: builtins.int
+    DURATION_FIELD_NUMBER: builtins.int
+    TIME_ZONE_FIELD_NUMBER: builtins.int
+    start_cron: builtins.str
+    """When it begins, as five cron fields: minute, hour, day of month, month, day of week. REQUIRED."""
+    time_zone: builtins.str
+    """Name of the IANA time zone that the cron fields are in. Empty: UTC."""
+    @property
+    def duration(self) -> google.protobuf.duration_pb2.Duration:
+        """How long it lasts; from one minute to seven days. REQUIRED."""
+
+    def __init__(
+        self,
+        *,
+        start_cron: builtins.str = ...,
+        duration: google.protobuf.duration_pb2.Duration | None = ...,
+        time_zone: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["duration", b"duration"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["duration", b"duration", "start_cron", b"start_cron", "time_zone", b"time_zone"]) -> None: ...
+
+global___TimeWindow = TimeWindow
 
 @typing.final
 class JobProgress(google.protobuf.message.Message):
@@ -410,6 +495,7 @@ class JobProgress(google.protobuf.message.Message):
     TOKENS_FIELD_NUMBER: builtins.int
     ROWS_PER_SECOND_FIELD_NUMBER: builtins.int
     TIME_LEFT_FIELD_NUMBER: builtins.int
+    OLDEST_PENDING_AGE_FIELD_NUMBER: builtins.int
     total: builtins.int
     """Rows of the input; 0 until they are counted."""
     succeeded: builtins.int
@@ -426,6 +512,10 @@ class JobProgress(google.protobuf.message.Message):
     def time_left(self) -> google.protobuf.duration_pb2.Duration:
         """Predicted time until all rows are done. Unset if unknown."""
 
+    @property
+    def oldest_pending_age(self) -> google.protobuf.duration_pb2.Duration:
+        """How long the pending row that was begun first has been under way. Unset in this release."""
+
     def __init__(
         self,
         *,
@@ -436,9 +526,10 @@ class JobProgress(google.protobuf.message.Message):
         tokens: builtins.int = ...,
         rows_per_second: builtins.float = ...,
         time_left: google.protobuf.duration_pb2.Duration | None = ...,
+        oldest_pending_age: google.protobuf.duration_pb2.Duration | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["time_left", b"time_left"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["failed", b"failed", "pending", b"pending", "rows_per_second", b"rows_per_second", "succeeded", b"succeeded", "time_left", b"time_left", "tokens", b"tokens", "total", b"total"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["oldest_pending_age", b"oldest_pending_age", "time_left", b"time_left"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["failed", b"failed", "oldest_pending_age", b"oldest_pending_age", "pending", b"pending", "rows_per_second", b"rows_per_second", "succeeded", b"succeeded", "time_left", b"time_left", "tokens", b"tokens", "total", b"total"]) -> None: ...
 
 global___JobProgress = JobProgress
 
@@ -557,7 +648,7 @@ class GetJobRequest(google.protobuf.message.Message):
 
     JOB_ID_FIELD_NUMBER: builtins.int
     job_id: builtins.str
-    """Id of the job. REQUIRED."""
+    """Id of the job, at most 128 bytes. REQUIRED."""
     def __init__(
         self,
         *,
@@ -600,7 +691,7 @@ class ListJobsRequest(google.protobuf.message.Message):
     page_size: builtins.int
     """Most jobs to return. 0: 100. At most 1,000."""
     page_token: builtins.str
-    """next_page_token of an earlier answer. Empty: the first page."""
+    """next_page_token of an earlier answer, at most 128 bytes. Empty: the first page. INVALID_ARGUMENT if it is none."""
     @property
     def states(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[global___JobState.ValueType]:
         """Only jobs in these states. Empty: all."""
@@ -649,9 +740,11 @@ class WatchJobRequest(google.protobuf.message.Message):
     JOB_ID_FIELD_NUMBER: builtins.int
     INTERVAL_MS_FIELD_NUMBER: builtins.int
     job_id: builtins.str
-    """Id of the job. REQUIRED."""
+    """Id of the job, at most 128 bytes. REQUIRED."""
     interval_ms: builtins.int
-    """Shortest time between two messages, in milliseconds. 0: 500. At least 100."""
+    """Shortest time between two messages, in milliseconds. 0: 500. From 100 to 60,000. The end of the job is told
+    at once.
+    """
     def __init__(
         self,
         *,
@@ -695,7 +788,7 @@ class ReadResultsRequest(google.protobuf.message.Message):
     SELECTION_FIELD_NUMBER: builtins.int
     FORMAT_FIELD_NUMBER: builtins.int
     job_id: builtins.str
-    """Id of the job. REQUIRED."""
+    """Id of the job, at most 128 bytes. REQUIRED."""
     start_row: builtins.int
     """First row to read, from 0."""
     rows_max: builtins.int
@@ -732,12 +825,15 @@ class RowResult(google.protobuf.message.Message):
     CLASSIFICATION_FIELD_NUMBER: builtins.int
     TAGS_FIELD_NUMBER: builtins.int
     ERROR_FIELD_NUMBER: builtins.int
+    RELEVANCE_FIELD_NUMBER: builtins.int
     row: builtins.int
     """Number of the row in the input, from 0."""
     string_key: builtins.str
     """A key that is text. Keys of CSV files are text."""
     int_key: builtins.int
     """A key that is a whole number."""
+    relevance: builtins.float
+    """The row's relevance, with TASK_RERANK; higher is more relevant."""
     @property
     def embedding(self) -> penstock.v1.common_pb2.Embedding:
         """The row's vector."""
@@ -764,13 +860,14 @@ class RowResult(google.protobuf.message.Message):
         classification: penstock.v1.common_pb2.Classification | None = ...,
         tags: penstock.v1.common_pb2.TagList | None = ...,
         error: google.rpc.status_pb2.Status | None = ...,
+        relevance: builtins.float = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["classification", b"classification", "embedding", b"embedding", "error", b"error", "int_key", b"int_key", "key", b"key", "outcome", b"outcome", "string_key", b"string_key", "tags", b"tags"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["classification", b"classification", "embedding", b"embedding", "error", b"error", "int_key", b"int_key", "key", b"key", "outcome", b"outcome", "row", b"row", "string_key", b"string_key", "tags", b"tags"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["classification", b"classification", "embedding", b"embedding", "error", b"error", "int_key", b"int_key", "key", b"key", "outcome", b"outcome", "relevance", b"relevance", "string_key", b"string_key", "tags", b"tags"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["classification", b"classification", "embedding", b"embedding", "error", b"error", "int_key", b"int_key", "key", b"key", "outcome", b"outcome", "relevance", b"relevance", "row", b"row", "string_key", b"string_key", "tags", b"tags"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["key", b"key"]) -> typing.Literal["string_key", "int_key"] | None: ...
     @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["outcome", b"outcome"]) -> typing.Literal["embedding", "classification", "tags", "error"] | None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["outcome", b"outcome"]) -> typing.Literal["embedding", "classification", "tags", "error", "relevance"] | None: ...
 
 global___RowResult = RowResult
 
@@ -810,7 +907,7 @@ class PauseJobRequest(google.protobuf.message.Message):
 
     JOB_ID_FIELD_NUMBER: builtins.int
     job_id: builtins.str
-    """Id of the job. REQUIRED."""
+    """Id of the job, at most 128 bytes. REQUIRED."""
     def __init__(
         self,
         *,
@@ -849,7 +946,7 @@ class ResumeJobRequest(google.protobuf.message.Message):
 
     JOB_ID_FIELD_NUMBER: builtins.int
     job_id: builtins.str
-    """Id of the job. REQUIRED."""
+    """Id of the job, at most 128 bytes. REQUIRED."""
     def __init__(
         self,
         *,
@@ -881,6 +978,49 @@ class ResumeJobResponse(google.protobuf.message.Message):
 global___ResumeJobResponse = ResumeJobResponse
 
 @typing.final
+class RetryFailedRowsRequest(google.protobuf.message.Message):
+    """Starts a new job over the failed rows of another."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    job_id: builtins.str
+    """Id of the job whose failed rows are tried again. REQUIRED. FAILED_PRECONDITION if it has not ended."""
+    request_id: builtins.str
+    """The caller's own id for this request, as in CreateJobRequest."""
+    def __init__(
+        self,
+        *,
+        job_id: builtins.str = ...,
+        request_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["job_id", b"job_id", "request_id", b"request_id"]) -> None: ...
+
+global___RetryFailedRowsRequest = RetryFailedRowsRequest
+
+@typing.final
+class RetryFailedRowsResponse(google.protobuf.message.Message):
+    """The new job."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: builtins.int
+    @property
+    def job(self) -> global___Job:
+        """The job."""
+
+    def __init__(
+        self,
+        *,
+        job: global___Job | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["job", b"job"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["job", b"job"]) -> None: ...
+
+global___RetryFailedRowsResponse = RetryFailedRowsResponse
+
+@typing.final
 class CancelJobRequest(google.protobuf.message.Message):
     """Cancels a job."""
 
@@ -888,7 +1028,7 @@ class CancelJobRequest(google.protobuf.message.Message):
 
     JOB_ID_FIELD_NUMBER: builtins.int
     job_id: builtins.str
-    """Id of the job. REQUIRED."""
+    """Id of the job, at most 128 bytes. REQUIRED."""
     def __init__(
         self,
         *,
@@ -927,7 +1067,7 @@ class DeleteJobRequest(google.protobuf.message.Message):
 
     JOB_ID_FIELD_NUMBER: builtins.int
     job_id: builtins.str
-    """Id of the job. REQUIRED."""
+    """Id of the job, at most 128 bytes. REQUIRED."""
     def __init__(
         self,
         *,

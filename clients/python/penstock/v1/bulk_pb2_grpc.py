@@ -84,6 +84,11 @@ class BulkServiceStub(object):
                 request_serializer=penstock_dot_v1_dot_bulk__pb2.ResumeJobRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_bulk__pb2.ResumeJobResponse.FromString,
                 _registered_method=True)
+        self.RetryFailedRows = channel.unary_unary(
+                '/penstock.v1.BulkService/RetryFailedRows',
+                request_serializer=penstock_dot_v1_dot_bulk__pb2.RetryFailedRowsRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_bulk__pb2.RetryFailedRowsResponse.FromString,
+                _registered_method=True)
         self.CancelJob = channel.unary_unary(
                 '/penstock.v1.BulkService/CancelJob',
                 request_serializer=penstock_dot_v1_dot_bulk__pb2.CancelJobRequest.SerializeToString,
@@ -169,6 +174,13 @@ class BulkServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RetryFailedRows(self, request, context):
+        """Starts a new job over the failed rows of one that has ended. UNIMPLEMENTED in this release.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CancelJob(self, request, context):
         """Ends a job, keeping what is done. No effect on a job that has ended.
         """
@@ -230,6 +242,11 @@ def add_BulkServiceServicer_to_server(servicer, server):
                     servicer.ResumeJob,
                     request_deserializer=penstock_dot_v1_dot_bulk__pb2.ResumeJobRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_bulk__pb2.ResumeJobResponse.SerializeToString,
+            ),
+            'RetryFailedRows': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryFailedRows,
+                    request_deserializer=penstock_dot_v1_dot_bulk__pb2.RetryFailedRowsRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_bulk__pb2.RetryFailedRowsResponse.SerializeToString,
             ),
             'CancelJob': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelJob,
@@ -490,6 +507,33 @@ class BulkService(object):
             '/penstock.v1.BulkService/ResumeJob',
             penstock_dot_v1_dot_bulk__pb2.ResumeJobRequest.SerializeToString,
             penstock_dot_v1_dot_bulk__pb2.ResumeJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryFailedRows(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.BulkService/RetryFailedRows',
+            penstock_dot_v1_dot_bulk__pb2.RetryFailedRowsRequest.SerializeToString,
+            penstock_dot_v1_dot_bulk__pb2.RetryFailedRowsResponse.FromString,
             options,
             channel_credentials,
             insecure,

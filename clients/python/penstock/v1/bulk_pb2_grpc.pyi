@@ -84,6 +84,12 @@ class BulkServiceStub:
     ]
     """Goes on with a paused job. FAILED_PRECONDITION if the job is not paused."""
 
+    RetryFailedRows: grpc.UnaryUnaryMultiCallable[
+        penstock.v1.bulk_pb2.RetryFailedRowsRequest,
+        penstock.v1.bulk_pb2.RetryFailedRowsResponse,
+    ]
+    """Starts a new job over the failed rows of one that has ended. UNIMPLEMENTED in this release."""
+
     CancelJob: grpc.UnaryUnaryMultiCallable[
         penstock.v1.bulk_pb2.CancelJobRequest,
         penstock.v1.bulk_pb2.CancelJobResponse,
@@ -161,6 +167,12 @@ class BulkServiceAsyncStub:
         penstock.v1.bulk_pb2.ResumeJobResponse,
     ]
     """Goes on with a paused job. FAILED_PRECONDITION if the job is not paused."""
+
+    RetryFailedRows: grpc.aio.UnaryUnaryMultiCallable[
+        penstock.v1.bulk_pb2.RetryFailedRowsRequest,
+        penstock.v1.bulk_pb2.RetryFailedRowsResponse,
+    ]
+    """Starts a new job over the failed rows of one that has ended. UNIMPLEMENTED in this release."""
 
     CancelJob: grpc.aio.UnaryUnaryMultiCallable[
         penstock.v1.bulk_pb2.CancelJobRequest,
@@ -257,6 +269,14 @@ class BulkServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[penstock.v1.bulk_pb2.ResumeJobResponse, collections.abc.Awaitable[penstock.v1.bulk_pb2.ResumeJobResponse]]:
         """Goes on with a paused job. FAILED_PRECONDITION if the job is not paused."""
+
+    @abc.abstractmethod
+    def RetryFailedRows(
+        self,
+        request: penstock.v1.bulk_pb2.RetryFailedRowsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[penstock.v1.bulk_pb2.RetryFailedRowsResponse, collections.abc.Awaitable[penstock.v1.bulk_pb2.RetryFailedRowsResponse]]:
+        """Starts a new job over the failed rows of one that has ended. UNIMPLEMENTED in this release."""
 
     @abc.abstractmethod
     def CancelJob(

@@ -61,11 +61,15 @@ class _RequestClass:
 class _RequestClassEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_RequestClass.ValueType], builtins.type):
     DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
     REQUEST_CLASS_UNSPECIFIED: _RequestClass.ValueType  # 0
-    """The server decides: LIVE for calls and streams, BULK for jobs."""
+    """The server decides: BULK for jobs, LIVE for streams and for calls of up to the server's
+    live_request_tokens_max (4,096 by default), FLEX for larger calls. The answer's served_class tells.
+    """
     REQUEST_CLASS_LIVE_CRITICAL: _RequestClass.ValueType  # 1
     """Live work that goes ahead of all other work."""
     REQUEST_CLASS_LIVE: _RequestClass.ValueType  # 2
-    """A caller waits for the answer; the gRPC deadline is kept or the request refused."""
+    """A caller waits for the answer; the gRPC deadline is kept or the request refused. A call that asks for LIVE
+    may hold as many tokens as the live queue (32,768 by default); INVALID_ARGUMENT above that.
+    """
     REQUEST_CLASS_FLEX: _RequestClass.ValueType  # 3
     """An answer within seconds to minutes will do; computed in cycles that live work leaves."""
     REQUEST_CLASS_BULK: _RequestClass.ValueType  # 4
@@ -75,11 +79,15 @@ class RequestClass(_RequestClass, metaclass=_RequestClassEnumTypeWrapper):
     """How urgent a request is. Urgent work is computed first; nothing else differs."""
 
 REQUEST_CLASS_UNSPECIFIED: RequestClass.ValueType  # 0
-"""The server decides: LIVE for calls and streams, BULK for jobs."""
+"""The server decides: BULK for jobs, LIVE for streams and for calls of up to the server's
+live_request_tokens_max (4,096 by default), FLEX for larger calls. The answer's served_class tells.
+"""
 REQUEST_CLASS_LIVE_CRITICAL: RequestClass.ValueType  # 1
 """Live work that goes ahead of all other work."""
 REQUEST_CLASS_LIVE: RequestClass.ValueType  # 2
-"""A caller waits for the answer; the gRPC deadline is kept or the request refused."""
+"""A caller waits for the answer; the gRPC deadline is kept or the request refused. A call that asks for LIVE
+may hold as many tokens as the live queue (32,768 by default); INVALID_ARGUMENT above that.
+"""
 REQUEST_CLASS_FLEX: RequestClass.ValueType  # 3
 """An answer within seconds to minutes will do; computed in cycles that live work leaves."""
 REQUEST_CLASS_BULK: RequestClass.ValueType  # 4
@@ -99,7 +107,9 @@ class _OverloadPolicyEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper.
     OVERLOAD_POLICY_DEMOTE_TO_FLEX: _OverloadPolicy.ValueType  # 2
     """Compute it as FLEX instead; the answer's served_class says so."""
     OVERLOAD_POLICY_DEMOTE_TO_BULK: _OverloadPolicy.ValueType  # 3
-    """Compute it as BULK instead; the answer's served_class says so."""
+    """Compute it as BULK instead; the answer's served_class says so. If it cannot be computed while the call
+    lasts, the answer holds no results but AnswerInfo.job_id: a job of one request, to be read with ReadResults.
+    """
 
 class OverloadPolicy(_OverloadPolicy, metaclass=_OverloadPolicyEnumTypeWrapper):
     """What may happen to a request which the server cannot compute in time."""
@@ -111,7 +121,9 @@ OVERLOAD_POLICY_REJECT: OverloadPolicy.ValueType  # 1
 OVERLOAD_POLICY_DEMOTE_TO_FLEX: OverloadPolicy.ValueType  # 2
 """Compute it as FLEX instead; the answer's served_class says so."""
 OVERLOAD_POLICY_DEMOTE_TO_BULK: OverloadPolicy.ValueType  # 3
-"""Compute it as BULK instead; the answer's served_class says so."""
+"""Compute it as BULK instead; the answer's served_class says so. If it cannot be computed while the call
+lasts, the answer holds no results but AnswerInfo.job_id: a job of one request, to be read with ReadResults.
+"""
 global___OverloadPolicy = OverloadPolicy
 
 class _Truncation:
@@ -235,9 +247,9 @@ class ModelRef(google.protobuf.message.Message):
     NAME_FIELD_NUMBER: builtins.int
     VERSION_FIELD_NUMBER: builtins.int
     name: builtins.str
-    """Name of a loaded model. REQUIRED. NOT_FOUND if the server has no such model."""
+    """Name of a loaded model, at most 128 bytes. REQUIRED. NOT_FOUND if the server has no such model."""
     version: builtins.str
-    """Version of the model. Empty: the one the model's route chooses (the newest by default)."""
+    """Version of the model, at most 128 bytes. Empty: the one the model's route chooses (the newest by default)."""
     def __init__(
         self,
         *,
@@ -259,6 +271,7 @@ class RequestOptions(google.protobuf.message.Message):
     TRUNCATION_FIELD_NUMBER: builtins.int
     TOKENS_MAX_FIELD_NUMBER: builtins.int
     TENANT_FIELD_NUMBER: builtins.int
+    EXPLAIN_FIELD_NUMBER: builtins.int
     request_class: global___RequestClass.ValueType
     """How urgent the request is."""
     overload_policy: global___OverloadPolicy.ValueType
@@ -271,7 +284,9 @@ class RequestOptions(google.protobuf.message.Message):
     or too small for the special tokens.
     """
     tenant: builtins.str
-    """Who pays for the request, for fair sharing. Ignored where credentials name the tenant."""
+    """Who pays for the request, for fair sharing; at most 128 bytes. Ignored where credentials name the tenant."""
+    explain: builtins.bool
+    """Tell in the answer what happened to the request. UNIMPLEMENTED in this release."""
     def __init__(
         self,
         *,
@@ -280,8 +295,9 @@ class RequestOptions(google.protobuf.message.Message):
         truncation: global___Truncation.ValueType = ...,
         tokens_max: builtins.int = ...,
         tenant: builtins.str = ...,
+        explain: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["overload_policy", b"overload_policy", "request_class", b"request_class", "tenant", b"tenant", "tokens_max", b"tokens_max", "truncation", b"truncation"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["explain", b"explain", "overload_policy", b"overload_policy", "request_class", b"request_class", "tenant", b"tenant", "tokens_max", b"tokens_max", "truncation", b"truncation"]) -> None: ...
 
 global___RequestOptions = RequestOptions
 
@@ -360,6 +376,8 @@ class AnswerInfo(google.protobuf.message.Message):
     TIMINGS_FIELD_NUMBER: builtins.int
     TOKENS_FIELD_NUMBER: builtins.int
     TRUNCATED_ROWS_FIELD_NUMBER: builtins.int
+    JOB_ID_FIELD_NUMBER: builtins.int
+    EXPLANATION_FIELD_NUMBER: builtins.int
     model: builtins.str
     """The model that answered."""
     model_version: builtins.str
@@ -370,9 +388,17 @@ class AnswerInfo(google.protobuf.message.Message):
     """Tokens computed for the request, special tokens included, padding not."""
     truncated_rows: builtins.int
     """Rows (texts) whose tokens were cut to the limit."""
+    job_id: builtins.str
+    """Id of the job that computes the request, after a demotion to BULK that outlasts the call; the answer then
+    holds no results. Empty otherwise.
+    """
     @property
     def timings(self) -> global___Timings:
         """Where the time went."""
+
+    @property
+    def explanation(self) -> global___Explanation:
+        """What happened to the request; set if RequestOptions.explain asked for it."""
 
     def __init__(
         self,
@@ -383,11 +409,108 @@ class AnswerInfo(google.protobuf.message.Message):
         timings: global___Timings | None = ...,
         tokens: builtins.int = ...,
         truncated_rows: builtins.int = ...,
+        job_id: builtins.str = ...,
+        explanation: global___Explanation | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["timings", b"timings"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["model", b"model", "model_version", b"model_version", "served_class", b"served_class", "timings", b"timings", "tokens", b"tokens", "truncated_rows", b"truncated_rows"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["explanation", b"explanation", "timings", b"timings"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["explanation", b"explanation", "job_id", b"job_id", "model", b"model", "model_version", b"model_version", "served_class", b"served_class", "timings", b"timings", "tokens", b"tokens", "truncated_rows", b"truncated_rows"]) -> None: ...
 
 global___AnswerInfo = AnswerInfo
+
+@typing.final
+class Explanation(google.protobuf.message.Message):
+    """What happened to a request on its way."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BATCHES_FIELD_NUMBER: builtins.int
+    @property
+    def batches(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___BatchExplanation]:
+        """Batches that held rows of the request, in the order they were started."""
+
+    def __init__(
+        self,
+        *,
+        batches: collections.abc.Iterable[global___BatchExplanation] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["batches", b"batches"]) -> None: ...
+
+global___Explanation = Explanation
+
+@typing.final
+class BatchExplanation(google.protobuf.message.Message):
+    """A batch that held rows of a request."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LANE_FIELD_NUMBER: builtins.int
+    ROWS_FIELD_NUMBER: builtins.int
+    OWN_ROWS_FIELD_NUMBER: builtins.int
+    TOKENS_FIELD_NUMBER: builtins.int
+    PADDED_TOKENS_FIELD_NUMBER: builtins.int
+    SHARED_WITH_FIELD_NUMBER: builtins.int
+    WAITED_FIELD_NUMBER: builtins.int
+    COMPUTED_FIELD_NUMBER: builtins.int
+    lane: builtins.str
+    """The lane that ran it."""
+    rows: builtins.int
+    """Rows of the batch, of all requests."""
+    own_rows: builtins.int
+    """Rows of the batch that belong to the request."""
+    tokens: builtins.int
+    """Tokens of the batch without padding."""
+    padded_tokens: builtins.int
+    """Tokens of the batch with padding."""
+    @property
+    def shared_with(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ClassRows]:
+        """Rows of the batch by the class they were served as."""
+
+    @property
+    def waited(self) -> google.protobuf.duration_pb2.Duration:
+        """From the request's admission until the batch was started."""
+
+    @property
+    def computed(self) -> google.protobuf.duration_pb2.Duration:
+        """How long the batch ran."""
+
+    def __init__(
+        self,
+        *,
+        lane: builtins.str = ...,
+        rows: builtins.int = ...,
+        own_rows: builtins.int = ...,
+        tokens: builtins.int = ...,
+        padded_tokens: builtins.int = ...,
+        shared_with: collections.abc.Iterable[global___ClassRows] | None = ...,
+        waited: google.protobuf.duration_pb2.Duration | None = ...,
+        computed: google.protobuf.duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["computed", b"computed", "waited", b"waited"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["computed", b"computed", "lane", b"lane", "own_rows", b"own_rows", "padded_tokens", b"padded_tokens", "rows", b"rows", "shared_with", b"shared_with", "tokens", b"tokens", "waited", b"waited"]) -> None: ...
+
+global___BatchExplanation = BatchExplanation
+
+@typing.final
+class ClassRows(google.protobuf.message.Message):
+    """Rows of one class."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUEST_CLASS_FIELD_NUMBER: builtins.int
+    ROWS_FIELD_NUMBER: builtins.int
+    request_class: global___RequestClass.ValueType
+    """The class."""
+    rows: builtins.int
+    """How many rows."""
+    def __init__(
+        self,
+        *,
+        request_class: global___RequestClass.ValueType = ...,
+        rows: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["request_class", b"request_class", "rows", b"rows"]) -> None: ...
+
+global___ClassRows = ClassRows
 
 @typing.final
 class EmbedOptions(google.protobuf.message.Message):

@@ -370,7 +370,8 @@ class TokenizeRequest(google.protobuf.message.Message):
     @property
     def options(self) -> penstock.v1.common_pb2.RequestOptions:
         """Options of all requests; only truncation and tokens_max matter. Unlike the other calls, an unset
-        tokens_max means no limit here.
+        tokens_max means no limit here; if set, it must leave room for a token beside the special ones. All texts
+        together may have tokenize_tokens_max tokens (1,048,576 by default); INVALID_ARGUMENT above that.
         """
 
     def __init__(
@@ -479,7 +480,9 @@ class StreamOpen(google.protobuf.message.Message):
     MAX_IN_FLIGHT_FIELD_NUMBER: builtins.int
     TEXT_TIMEOUT_MS_FIELD_NUMBER: builtins.int
     task: penstock.v1.common_pb2.Task.ValueType
-    """What to compute. REQUIRED."""
+    """What to compute. REQUIRED. With TASK_RERANK the texts are pairs of query and document, scored as `classify`
+    says.
+    """
     order: global___StreamOrder.ValueType
     """When answers are sent."""
     max_in_flight: builtins.int
@@ -724,9 +727,12 @@ class StreamResult(google.protobuf.message.Message):
     ERROR_FIELD_NUMBER: builtins.int
     SUPERSEDED_FIELD_NUMBER: builtins.int
     APPEND_END_FIELD_NUMBER: builtins.int
+    RELEVANCE_FIELD_NUMBER: builtins.int
     INFO_FIELD_NUMBER: builtins.int
     id: builtins.str
     """Id of the text."""
+    relevance: builtins.float
+    """The relevance of a pair, with TASK_RERANK; higher is more relevant."""
     @property
     def sentence(self) -> global___SentenceRange:
         """Where the sentence stands; set for growing texts only."""
@@ -770,11 +776,12 @@ class StreamResult(google.protobuf.message.Message):
         error: google.rpc.status_pb2.Status | None = ...,
         superseded: global___Superseded | None = ...,
         append_end: global___AppendEnd | None = ...,
+        relevance: builtins.float = ...,
         info: penstock.v1.common_pb2.AnswerInfo | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["append_end", b"append_end", "classification", b"classification", "embedding", b"embedding", "error", b"error", "info", b"info", "outcome", b"outcome", "sentence", b"sentence", "superseded", b"superseded", "tags", b"tags"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["append_end", b"append_end", "classification", b"classification", "embedding", b"embedding", "error", b"error", "id", b"id", "info", b"info", "outcome", b"outcome", "sentence", b"sentence", "superseded", b"superseded", "tags", b"tags"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["outcome", b"outcome"]) -> typing.Literal["embedding", "classification", "tags", "error", "superseded", "append_end"] | None: ...
+    def HasField(self, field_name: typing.Literal["append_end", b"append_end", "classification", b"classification", "embedding", b"embedding", "error", b"error", "info", b"info", "outcome", b"outcome", "relevance", b"relevance", "sentence", b"sentence", "superseded", b"superseded", "tags", b"tags"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["append_end", b"append_end", "classification", b"classification", "embedding", b"embedding", "error", b"error", "id", b"id", "info", b"info", "outcome", b"outcome", "relevance", b"relevance", "sentence", b"sentence", "superseded", b"superseded", "tags", b"tags"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["outcome", b"outcome"]) -> typing.Literal["embedding", "classification", "tags", "error", "superseded", "append_end", "relevance"] | None: ...
 
 global___StreamResult = StreamResult
 
