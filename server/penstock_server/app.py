@@ -30,7 +30,7 @@ from penstock_server.runtime.job_service import BulkJobs, bulk_limits
 from penstock_server.runtime.lanes import Lane, LocalLane
 from penstock_server.runtime.model_table import ModelEntry, ModelState, ModelTable
 from penstock_server.runtime.stream_events import LoopClock
-from penstock_server.runtime.worker_lane import BulkWorker, WorkerLane
+from penstock_server.runtime.worker_lane import BulkWorker
 from penstock_server.scheduling.scheduler import Scheduler, SchedulerLimits
 
 ENGINE_NAME = "onnxruntime/cpu"
@@ -51,10 +51,9 @@ class PenstockServer:
         self._data_lock = _lock_folder(config.data_dir)
         limits = _scheduler_limits(config)
         layout = _slot_layout(config)
-        bulk_lanes = [WorkerLane(f"bulk-{index}", layout) for index in range(config.bulk_lanes())]
-        self._worker = BulkWorker(bulk_lanes, layout)
+        self._worker = BulkWorker(config.bulk_lanes(), layout)
         live_lane = LocalLane("live-0", threads=config.live_threads(), clock=self._clock)
-        self._lanes: Sequence[Lane] = (live_lane, *bulk_lanes)
+        self._lanes: Sequence[Lane] = (live_lane, *self._worker.lanes)
         self._dispatcher = Dispatcher(Scheduler(limits), self._lanes, self._clock)
         self._models = ModelTable(ModelRepository(config.models_dir), self._lanes)
         self._inference = Inference(self._models, self._dispatcher, config.requests, self._clock)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
+import shutil
 import signal
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -12,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from penstock_server.domain.errors import EngineFailed
 from penstock_server.domain.model import ModelKey
 from penstock_server.domain.work import BatchPart, BatchPlan
 from penstock_server.engines.worker_protocol import SlotLayout
@@ -23,21 +26,24 @@ from tests.support.work import make_work
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 KEY = ModelKey("minilm", "1")
+OTHER = ModelKey("injection", "1")
 LAYOUT = SlotLayout(slots=2, tokens_max=1024, outputs_max=1024 * 512)
 
 
-def plan_of(lengths: list[int]) -> BatchPlan:
-    work, _ = make_work(lengths, model=KEY)
-    return BatchPlan(KEY, (BatchPart(work, work.rows),), len(lengths), max(lengths), sum(lengths))
+def plan_of(lengths: list[int], model: ModelKey = KEY) -> BatchPlan:
+    work, _ = make_work(lengths, model=model)
+    return BatchPlan(model, (BatchPart(work, work.rows),), len(lengths), max(lengths), sum(lengths))
 
 
 @asynccontextmanager
-async def worker_lanes(count: int = 1) -> AsyncGenerator[tuple[BulkWorker, list[WorkerLane]]]:
-    lanes = [WorkerLane(f"bulk-{index}", LAYOUT) for index in range(count)]
-    worker = BulkWorker(lanes, LAYOUT)
+async def worker_lanes(
+    count: int = 1, models: Path = MODELS
+) -> AsyncGenerator[tuple[BulkWorker, list[WorkerLane]]]:
+    worker = BulkWorker(count, LAYOUT)
     worker.start()
     try:
-        manifest = ModelRepository(MODELS).manifest(KEY)
+        lanes = list(worker.lanes)
+        manifest = ModelRepository(models).manifest(KEY)
         await asyncio.gather(*(lane.prepare(manifest) for lane in lanes))
         yield worker, lanes
     finally:
@@ -85,10 +91,32 @@ async def run_until_served(lane: WorkerLane, plan: BatchPlan) -> BatchResult:
         return await lane.run(plan)
 
 
-async def test_worker_ends_when_the_server_is_gone() -> None:
+async def test_worker_ends_by_itself_when_its_sockets_close() -> None:
     async with worker_lanes() as (worker, lanes):
-        pid = worker.pid
-        await lanes[0].close()
-    assert pid is not None
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
+        assert worker.pid is not None
+        descriptor = os.pidfd_open(worker.pid)
+        for lane in lanes:
+            lane.detach()
+        ended, _, _ = await asyncio.to_thread(select.select, [descriptor], [], [], 20)
+        os.close(descriptor)
+        assert ended
+
+
+async def test_model_that_the_new_worker_cannot_build_fails_its_rows_and_blocks_no_other(
+    tmp_path: Path,
+) -> None:
+    shutil.copytree(MODELS / "minilm", tmp_path / "minilm")
+    async with worker_lanes(models=tmp_path) as (worker, lanes):
+        await lanes[0].run(plan_of([6]))
+        await lanes[0].prepare(ModelRepository(MODELS).manifest(OTHER))
+        (tmp_path / "minilm" / "model.onnx").unlink()
+        assert worker.pid is not None
+        os.kill(worker.pid, signal.SIGKILL)
+        with pytest.raises(LaneLost):
+            while True:
+                await lanes[0].run(plan_of([6], OTHER))
+        answers = await asyncio.gather(
+            *(lanes[0].run(plan_of([6])) for _ in range(4)), return_exceptions=True
+        )
+        assert [type(answer) for answer in answers] == [EngineFailed] * 4
+        assert (await lanes[0].run(plan_of([6], OTHER))).outputs.shape == (1, 2)

@@ -5,7 +5,7 @@ stop the server's event loop. It also keeps a crash on a poison row away from li
 
 The server starts ``python -m penstock_server.engines.worker_main`` with one inherited socket and one
 inherited memory file for each lane. A lane is a thread; it serves its commands in order, so the server can
-send the next batch while one runs. Token ids and outputs travel through the memory file, commands through the socket.
+send the next batch while one runs. Ids and outputs travel through the memory file, commands through the socket.
 """
 
 from __future__ import annotations
@@ -68,6 +68,8 @@ class WorkerLane:
             return Prepared(key, self._engines.prepare(command.manifest).ids_dtype.name)
         except PenstockError as err:
             return Prepared(key, "", err.message)
+        except Exception as err:  # noqa: BLE001 - a lane that died would leave the server waiting
+            return Prepared(key, "", f"building the engine failed: {type(err).__name__}: {err}")
 
     def _run(self, command: RunBatch) -> BatchDone:
         start_ns = time.monotonic_ns()

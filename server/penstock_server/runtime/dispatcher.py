@@ -8,16 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 import structlog
 
-from penstock_server.domain.errors import DeadlineUnmeetable, Draining, EngineFailed
+from penstock_server.domain.errors import DeadlineUnmeetable, Draining, EngineFailed, PenstockError
 from penstock_server.domain.tasks import OverloadPolicy
 from penstock_server.domain.work import BatchPart, BatchPlan, Work
 from penstock_server.runtime.clock import Clock
 from penstock_server.runtime.lanes import BatchResult, Lane, LaneLost
 from penstock_server.scheduling.scheduler import LaneKind, Scheduler
-
-# How often a batch is tried on a lane that dies under it before its rows are tried apart. Chosen: a worker
-# that was killed from outside deserves one more try; a row that kills it will do so again.
-_TRIES_BEFORE_SPLIT = 2
 
 _log = structlog.get_logger(__name__)
 
@@ -31,7 +27,7 @@ class Dispatcher:
         self._clock = clock
         self._wake = {kind: asyncio.Event() for kind in LaneKind}
         self._drivers: list[asyncio.Task[None]] = []
-        self._is_draining = False
+        self._is_closed = False
 
     def start(self) -> None:
         """Starts the driver tasks."""
@@ -47,7 +43,7 @@ class Dispatcher:
             Overloaded: The queue is full.
             DeadlineUnmeetable: The deadline has passed.
         """
-        if self._is_draining:
+        if self._is_closed:
             raise Draining("The server is shutting down; send the request to another one.")
         self._scheduler.admit(work, self._clock.now_ns(), overload)
         for event in self._wake.values():
@@ -57,13 +53,12 @@ class Dispatcher:
         """Drops the rows of a work that are not in a batch yet; its sink hears no more of them."""
         self._scheduler.cancel(work)
 
-    def drain(self) -> None:
-        """Refuses new work from now on; work already queued is still computed."""
-        self._is_draining = True
-
     async def close(self) -> None:
-        """Stops the drivers; idempotent. Batches that run are waited for by closing their lanes."""
-        self._is_draining = True
+        """Refuses new work and stops the drivers; idempotent. What still waits gets no answer.
+
+        Batches that run are waited for by closing their lanes.
+        """
+        self._is_closed = True
         for driver in self._drivers:
             driver.cancel()
         await asyncio.gather(*self._drivers, return_exceptions=True)
@@ -78,47 +73,75 @@ class Dispatcher:
                 error = DeadlineUnmeetable(
                     "The deadline passed while the request waited; nothing was computed."
                 )
-                part.work.sink.fail(part.rows, error)
+                self._fail_part(part, error)
             if decision.batch is None:
                 wake.clear()
                 await wake.wait()
             else:
                 await self._run(lane, decision.batch)
 
-    async def _run(self, lane: Lane, plan: BatchPlan) -> None:
-        """Runs a batch; if it fails, tries its rows apart until those that fail are alone."""
-        try:
-            result = await self._run_again_if_lost(lane, plan)
-        except (EngineFailed, LaneLost) as err:
-            if plan.rows == 1:
-                self._fail(lane, plan, err)
-                return
-            for half in split(plan):
-                await self._run(lane, half)
-            return
-        self._scheduler.complete(lane.kind, plan, result.times.start_ns, result.times.end_ns)
-        self._deliver(plan, result)
+    async def _run(self, lane: Lane, plan: BatchPlan, *, alone: bool = False) -> None:
+        """Runs a batch and hands out its outputs; every row gets an answer whatever happens.
 
-    async def _run_again_if_lost(self, lane: Lane, plan: BatchPlan) -> BatchResult:
-        for _ in range(_TRIES_BEFORE_SPLIT - 1):
-            try:
-                return await lane.run(plan)
-            except LaneLost:
-                _log.warning("lane_lost", lane=lane.name, rows=plan.rows)
-        return await lane.run(plan)
+        A batch that fails is split until the rows that fail are alone. A batch under which the lane's process
+        died is suspect, like all that ran beside it: suspects run again one at a time, and only a row that
+        kills the process alone fails.
+        """
+        try:
+            result = await lane.run(plan, alone=alone)
+        except LaneLost as err:
+            _log.warning("lane_lost", lane=lane.name, rows=plan.rows, alone=alone)
+            await self._run_apart(lane, plan, err, halve=alone, alone=True)
+        except EngineFailed as err:
+            await self._run_apart(lane, plan, err, halve=True, alone=alone)
+        except Exception as err:  # noqa: BLE001 - a driver that died would leave rows without an answer
+            _log.error("lane_failed", lane=lane.name, exc_info=err)
+            await self._run_apart(lane, plan, err, halve=True, alone=alone)
+        else:
+            self._scheduler.complete(lane.kind, plan, result.times.start_ns, result.times.end_ns)
+            self._deliver(plan, result)
+
+    async def _run_apart(
+        self, lane: Lane, plan: BatchPlan, err: Exception, *, halve: bool, alone: bool
+    ) -> None:
+        """Runs the rows of a failed batch again, whole or in halves; fails a row that was the only one."""
+        if halve and plan.rows == 1:
+            self._fail(lane, plan, err)
+            return
+        for part in split(plan) if halve else (plan,):
+            wanted = without_cancelled(part)
+            if wanted is not None:
+                await self._run(lane, wanted, alone=alone)
 
     def _deliver(self, plan: BatchPlan, result: BatchResult) -> None:
         first = 0
         for part in plan.parts:
             end = first + len(part.rows)
-            part.work.sink.deliver(part.rows, result.outputs[first:end], result.times)
+            outputs = result.outputs[first:end]
             first = end
+            try:
+                part.work.sink.deliver(part.rows, outputs, result.times)
+            except Exception as err:  # noqa: BLE001 - one owner's fault is not the other owners'
+                _log.error("delivery_failed", model=str(plan.model), exc_info=err)
 
     def _fail(self, lane: Lane, plan: BatchPlan, err: Exception) -> None:
         _log.error("row_failed", lane=lane.name, model=str(plan.model), tokens=plan.tokens, error=str(err))
         error = err if isinstance(err, EngineFailed) else EngineFailed("The engine died on this row.")
         for part in plan.parts:
+            self._fail_part(part, error)
+
+    @staticmethod
+    def _fail_part(part: BatchPart, error: PenstockError) -> None:
+        try:
             part.work.sink.fail(part.rows, error)
+        except Exception as err:  # noqa: BLE001 - one owner's fault is not the other owners'
+            _log.error("delivery_failed", model=str(part.work.model), exc_info=err)
+
+
+def without_cancelled(plan: BatchPlan) -> BatchPlan | None:
+    """Leaves out rows that nobody waits for any more; None if none are left."""
+    parts = [part for part in plan.parts if not part.work.cancelled]
+    return _plan_of(plan, parts) if parts else None
 
 
 def split(plan: BatchPlan) -> tuple[BatchPlan, BatchPlan]:

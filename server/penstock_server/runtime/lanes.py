@@ -43,8 +43,17 @@ class Lane(Protocol):
         """Makes the lane able to run a model version. Raises ModelBroken."""
         ...
 
-    async def run(self, plan: BatchPlan) -> BatchResult:
-        """Runs a batch. Raises EngineFailed if the engine refuses it, LaneLost if the lane dies."""
+    async def run(self, plan: BatchPlan, *, alone: bool = False) -> BatchResult:
+        """Runs a batch.
+
+        Args:
+            plan: The batch.
+            alone: Nothing else may run in the lane's process meanwhile, so that its death has one cause.
+
+        Raises:
+            EngineFailed: The engine refuses the batch.
+            LaneLost: The lane died under the batch, or under another one beside it.
+        """
         ...
 
     async def close(self) -> None:
@@ -76,7 +85,7 @@ class LocalLane:
         engine = await asyncio.to_thread(build_engine, manifest, threads=self._threads)
         self._engines[manifest.key] = (engine, manifest)
 
-    async def run(self, plan: BatchPlan) -> BatchResult:
+    async def run(self, plan: BatchPlan, *, alone: bool = False) -> BatchResult:
         """Packs and runs a batch on the lane's thread."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._run, plan)
 

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
@@ -20,6 +19,7 @@ from penstock_server.domain.errors import EngineFailed, ModelBroken
 from penstock_server.domain.model import ModelKey, ModelManifest
 from penstock_server.domain.work import BatchPlan, BatchTimes
 from penstock_server.engines.worker_protocol import BatchDone, Prepare, Prepared, RunBatch, SlotLayout
+from penstock_server.runtime.gate import Gate
 from penstock_server.runtime.lanes import BatchResult, LaneLost, pack
 from penstock_server.scheduling.scheduler import LaneKind
 
@@ -53,11 +53,12 @@ class _Channel:
 
 @dataclass(slots=True)
 class _PreparedModel:
-    """A model version on a lane, and whether the present worker process has built its engine."""
+    """A model version on a lane, and what the present worker process has made of it."""
 
     manifest: ModelManifest
     ids_dtype: np.dtype[np.generic] = field(default_factory=lambda: np.dtype(np.int64))
-    is_ready: asyncio.Event = field(default_factory=asyncio.Event)
+    error: str = ""
+    is_settled: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class WorkerLane:
@@ -65,8 +66,9 @@ class WorkerLane:
 
     kind = LaneKind.BULK
 
-    def __init__(self, name: str, layout: SlotLayout) -> None:
+    def __init__(self, name: str, layout: SlotLayout, gate: Gate) -> None:
         self.name = name
+        self._gate = gate
         self.slots = layout.slots
         self._layout = layout
         self._channel: _Channel | None = None
@@ -84,19 +86,23 @@ class WorkerLane:
         self._preparing[manifest.key] = future
         self._send(Prepare(manifest))
         prepared = await future
+        model.error = prepared.error
+        if not prepared.error:
+            model.ids_dtype = np.dtype(prepared.ids_dtype)
+        # Ready to run, or ready to say why it cannot: batches must not wait for an engine that never comes.
+        model.is_settled.set()
         if prepared.error:
             raise ModelBroken(prepared.error)
-        model.ids_dtype = np.dtype(prepared.ids_dtype)
-        model.is_ready.set()
 
-    async def run(self, plan: BatchPlan) -> BatchResult:
+    async def run(self, plan: BatchPlan, *, alone: bool = False) -> BatchResult:
         """Packs a batch into a free slot, has the worker run it and copies the outputs out."""
         model = self._models[plan.model]
         slot = await self._free_slots.get()
         try:
-            # A worker that starts anew builds its engines first.
-            await model.is_ready.wait()
-            return await self._run_in(slot, plan, model)
+            async with self._gate.passing(alone=alone):
+                # A worker that starts anew builds its engines first.
+                await model.is_settled.wait()
+                return await self._run_in(slot, plan, model)
         finally:
             self._free_slots.put_nowait(slot)
 
@@ -126,13 +132,15 @@ class WorkerLane:
         self._running.clear()
         self._preparing.clear()
         for model in self._models.values():
-            model.is_ready.clear()
+            model.is_settled.clear()
 
     def prepared_manifests(self) -> list[ModelManifest]:
         """Model versions that a new worker process must build again."""
         return [model.manifest for model in self._models.values()]
 
     async def _run_in(self, slot: int, plan: BatchPlan, model: _PreparedModel) -> BatchResult:
+        if model.error:
+            raise EngineFailed(f"The bulk worker could not build the engine of {plan.model}.")
         if plan.rows * plan.padded_length > self._layout.tokens_max:
             raise EngineFailed("The batch is larger than the lane's memory.")
         if self._channel is None:
@@ -175,10 +183,16 @@ class WorkerLane:
 
 
 class BulkWorker:
-    """The worker process with its lanes. Owns the process; starts it anew when it dies."""
+    """The worker process with its lanes. Owns the process; starts it anew when it dies.
 
-    def __init__(self, lanes: Sequence[WorkerLane], layout: SlotLayout) -> None:
-        self.lanes = tuple(lanes)
+    Args:
+        count: Number of lanes.
+        layout: Memory of each lane.
+    """
+
+    def __init__(self, count: int, layout: SlotLayout) -> None:
+        gate = Gate()
+        self.lanes = tuple(WorkerLane(f"bulk-{index}", layout, gate) for index in range(count))
         self._layout = layout
         self._process: subprocess.Popen[bytes] | None = None
         self._lost = asyncio.Event()
@@ -232,9 +246,20 @@ class BulkWorker:
             _log.warning("bulk_worker_ended", lived_s=round(lived_s, 3), restarts=self.restarts)
             if lived_s < _RESTART_PAUSE_S:
                 await asyncio.sleep(_RESTART_PAUSE_S)
-            self._spawn()
+            await self._spawn_again()
             # Not awaited in line: the new process may die as well, which this task must see.
             self._preparing = [asyncio.create_task(self._prepare_again(lane)) for lane in self.lanes]
+
+    async def _spawn_again(self) -> None:
+        """Starts the process, again and again while the system has no memory or descriptors for it."""
+        while True:
+            try:
+                self._spawn()
+            except OSError as err:
+                _log.error("bulk_worker_not_started", error=str(err))
+                await asyncio.sleep(_RESTART_PAUSE_S)
+            else:
+                return
 
     async def _prepare_again(self, lane: WorkerLane) -> None:
         for manifest in lane.prepared_manifests():

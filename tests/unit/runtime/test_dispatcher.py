@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from penstock_server.domain.errors import DeadlineUnmeetable, Draining, EngineFailed
 from penstock_server.domain.model import ModelManifest
@@ -13,7 +14,7 @@ from penstock_server.domain.work import BatchPlan, BatchTimes
 from penstock_server.runtime.dispatcher import Dispatcher, split
 from penstock_server.runtime.lanes import BatchResult, LaneLost
 from penstock_server.scheduling.scheduler import LaneKind, Scheduler, SchedulerLimits
-from tests.support.work import make_work
+from tests.support.work import RecordingSink, make_work
 
 LIMITS = SchedulerLimits(
     10_000, 10_000, 10_000, live_batch_tokens_max=100, bulk_batch_tokens=100, lookahead_rows=8
@@ -37,7 +38,10 @@ class RowLane:
 
     def __init__(self) -> None:
         self.poison: set[int] = set()
+        self.killers: set[int] = set()
         self.lost_times = 0
+        self.unforeseen_times = 0
+        self.alone: list[bool] = []
         self.batches: list[list[int]] = []
         self.gate = asyncio.Event()
         self.gate.set()
@@ -45,8 +49,9 @@ class RowLane:
     async def prepare(self, manifest: ModelManifest) -> None:
         raise AssertionError("not used here")
 
-    async def run(self, plan: BatchPlan) -> BatchResult:
+    async def run(self, plan: BatchPlan, *, alone: bool = False) -> BatchResult:
         await self.gate.wait()
+        self.alone.append(alone)
         ids = [
             int(part.work.tokens.ids[part.work.tokens.starts[row]])
             for part in plan.parts
@@ -56,6 +61,11 @@ class RowLane:
         if self.lost_times:
             self.lost_times -= 1
             raise LaneLost("gone")
+        if self.killers.intersection(ids):
+            raise LaneLost("killed")
+        if self.unforeseen_times:
+            self.unforeseen_times -= 1
+            raise MemoryError
         if self.poison.intersection(ids):
             raise EngineFailed("poison")
         return BatchResult(np.array([[value] for value in ids], np.float32), BatchTimes(1, 2))
@@ -131,15 +141,69 @@ async def test_deadline_that_passes_in_the_queue_fails_the_rows_without_compute(
     assert len(lane.batches) == 1
 
 
-async def test_draining_refuses_new_work_and_finishes_what_waits() -> None:
+async def test_closed_dispatcher_refuses_work() -> None:
     async with dispatching(RowLane()) as dispatcher:
-        work, sink = make_work([5])
-        dispatcher.submit(work)
-        dispatcher.drain()
+        await dispatcher.close()
         with pytest.raises(Draining):
             dispatcher.submit(make_work([5])[0])
+
+
+async def test_row_that_kills_the_process_fails_alone_and_its_neighbours_are_answered() -> None:
+    lane = RowLane()
+    lane.killers = {1002}
+    async with dispatching(lane) as dispatcher:
+        work, sink = make_work([5] * 6)
+        dispatcher.submit(work)
+        await settle()
+    assert sorted(sink.outputs) == [0, 1, 3, 4, 5]
+    assert list(sink.errors) == [2]
+    # Whoever was there when the process died runs again with nothing beside it.
+    assert lane.alone[0] is False
+    assert all(lane.alone[1:])
+
+
+async def test_unforeseen_exception_fails_no_row_that_runs_well_by_itself() -> None:
+    lane = RowLane()
+    lane.unforeseen_times = 1
+    async with dispatching(lane) as dispatcher:
+        first, first_sink = make_work([5, 5])
+        dispatcher.submit(first)
+        await settle()
+        second, second_sink = make_work([5])
+        dispatcher.submit(second)
+        await settle()
+    assert sorted(first_sink.outputs) == [0, 1]
+    assert sorted(second_sink.outputs) == [0]
+
+
+async def test_sink_that_fails_leaves_the_other_owners_their_outputs() -> None:
+    class BrokenSink(RecordingSink):
+        def deliver(self, rows: NDArray[np.int32], outputs: NDArray[np.float32], times: BatchTimes) -> None:
+            raise RuntimeError("broken owner")
+
+    async with dispatching(RowLane()) as dispatcher:
+        broken, _ = make_work([5])
+        broken.sink = BrokenSink()
+        sound, sink = make_work([5])
+        dispatcher.submit(broken)
+        dispatcher.submit(sound)
         await settle()
     assert list(sink.outputs) == [0]
+
+
+async def test_rows_cancelled_meanwhile_are_not_tried_again() -> None:
+    lane = RowLane()
+    lane.poison = {1000}
+    lane.gate.clear()
+    async with dispatching(lane) as dispatcher:
+        work, sink = make_work([5, 5])
+        dispatcher.submit(work)
+        await settle()
+        dispatcher.cancel(work)
+        lane.gate.set()
+        await settle()
+    assert len(lane.batches) == 1
+    assert not sink.outputs
 
 
 def test_split_keeps_every_row_and_measures_both_halves() -> None:
