@@ -5,7 +5,7 @@ stop the server's event loop. It also keeps a crash on a poison row away from li
 
 The server starts ``python -m penstock_server.engines.worker_main`` with one inherited socket and one
 inherited memory file for each lane. A lane is a thread; it serves its commands in order, so the server can
-send the next batch while one runs. Ids and outputs travel through the memory file, commands through the socket.
+send the next batch while one runs. Ids and outputs travel through the memory file, commands by the socket.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 from penstock_server.domain.model import ModelKey
 from penstock_server.domain.work import Work
 
-NEVER_NS = 1 << 62
+# Work without a deadline is overtaken by work that arrives up to this much later. Chosen: longer than any
+# live deadline that makes sense, shorter than a caller's patience.
+IMPLIED_DEADLINE_NS = 10_000_000_000
 
 
 @dataclass(eq=False, slots=True)
@@ -39,6 +42,11 @@ class QueuedWork:
         return cls(work, order, sorted_lengths, 0, int(lengths.sum()))
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether rows wait that somebody still wants."""
+        return self.next_row < len(self.order) and not self.work.cancelled
+
+    @property
     def rows_left(self) -> int:
         """Rows that still wait."""
         return len(self.order) - self.next_row
@@ -52,41 +60,64 @@ class QueuedWork:
         return taken
 
 
+def urgency_ns(work: Work) -> int:
+    """When work becomes the most urgent: its deadline, or one that is implied so that it never starves."""
+    return work.arrival_ns + IMPLIED_DEADLINE_NS if work.deadline_ns is None else work.deadline_ns
+
+
 class DeadlineQueue:
     """Work of one urgency for one model version: earliest deadline first, then order of arrival.
 
-    Cancelled and finished work is dropped when it reaches the head: O(log n) an operation.
+    Work without a deadline is ordered as if it had one some time after its arrival; it never expires.
+    Cancelled and finished work is dropped when it reaches the head, or when it makes up half of the heap.
     """
 
     def __init__(self) -> None:
         self._heap: list[tuple[int, int, QueuedWork]] = []
         self._arrivals = 0
+        self._dead = 0
+
+    def __len__(self) -> int:
+        return len(self._heap)
 
     def push(self, queued: QueuedWork) -> None:
-        """Adds work."""
-        deadline_ns = queued.work.deadline_ns
+        """Adds work; O(log n)."""
         self._arrivals += 1
-        key = NEVER_NS if deadline_ns is None else deadline_ns
-        heapq.heappush(self._heap, (key, self._arrivals, queued))
+        heapq.heappush(self._heap, (urgency_ns(queued.work), self._arrivals, queued))
 
     def head(self) -> QueuedWork | None:
-        """Returns the most urgent work that still has rows, without removing it."""
+        """Returns the most urgent work that still has rows, without removing it; O(log n) amortised."""
         while self._heap:
             queued = self._heap[0][2]
-            if queued.rows_left and not queued.work.cancelled:
+            if queued.is_waiting:
                 return queued
             heapq.heappop(self._heap)
+            self._dead = max(0, self._dead - 1)
         return None
 
-    def pop(self) -> None:
-        """Removes the head."""
-        heapq.heappop(self._heap)
+    @contextmanager
+    def most_urgent(self, count: int) -> Generator[list[QueuedWork]]:
+        """Lends up to ``count`` waiting works, most urgent first; those with rows left go back afterwards.
 
-    def in_order(self, count: int) -> Iterator[QueuedWork]:
-        """Yields up to ``count`` waiting works, most urgent first; O(count log n)."""
-        for _, _, queued in heapq.nsmallest(count, self._heap):
-            if queued.rows_left and not queued.work.cancelled:
-                yield queued
+        O(count log n).
+        """
+        lent: list[tuple[int, int, QueuedWork]] = []
+        while len(lent) < count and self.head() is not None:
+            lent.append(heapq.heappop(self._heap))
+        try:
+            yield [queued for _, _, queued in lent]
+        finally:
+            for entry in lent:
+                if entry[2].is_waiting:
+                    heapq.heappush(self._heap, entry)
+
+    def note_dead(self) -> None:
+        """Hears that a work in the heap was cancelled; frees all such works once they are half of it."""
+        self._dead += 1
+        if self._dead * 2 > len(self._heap):
+            self._heap = [entry for entry in self._heap if entry[2].is_waiting]
+            heapq.heapify(self._heap)
+            self._dead = 0
 
 
 class ClassQueue:
@@ -100,8 +131,8 @@ class ClassQueue:
         self._waiting: dict[Work, QueuedWork] = {}
 
     def has_room(self, tokens: int) -> bool:
-        """Whether ``tokens`` more may wait. A queue that is empty takes a work of any size."""
-        return self.tokens == 0 or self.tokens + tokens <= self.tokens_max
+        """Whether ``tokens`` more may wait."""
+        return self.tokens + tokens <= self.tokens_max
 
     def push(self, work: Work) -> None:
         """Adds work, which must have at least one row."""
@@ -124,18 +155,18 @@ class ClassQueue:
         queued = self._waiting.get(work)
         if queued is None:
             return np.empty(0, dtype=np.int32)
-        return self.take(queued, queued.rows_left)
+        rows = self.take(queued, queued.rows_left)
+        self._by_model[work.model].note_dead()
+        return rows
 
     def most_urgent_model(self) -> ModelKey | None:
         """The model version whose head has the earliest deadline; the earliest arrival among equals."""
         best: tuple[int, int, ModelKey] | None = None
         for model, queue in self._by_model.items():
             head = queue.head()
-            if head is None:
-                continue
-            deadline_ns = NEVER_NS if head.work.deadline_ns is None else head.work.deadline_ns
-            key = (deadline_ns, head.work.arrival_ns, model)
-            best = key if best is None else min(best, key)
+            if head is not None:
+                key = (urgency_ns(head.work), head.work.arrival_ns, model)
+                best = key if best is None else min(best, key)
         return None if best is None else best[2]
 
     def of_model(self, model: ModelKey) -> DeadlineQueue:

@@ -15,7 +15,7 @@ from enum import Enum
 
 import numpy as np
 
-from penstock_server.domain.errors import DeadlineUnmeetable, Overloaded
+from penstock_server.domain.errors import DeadlineUnmeetable, InvalidRequest, Overloaded
 from penstock_server.domain.model import ModelKey
 from penstock_server.domain.tasks import OverloadPolicy, RequestClass
 from penstock_server.domain.work import BatchPart, BatchPlan, Work
@@ -103,6 +103,7 @@ class Scheduler:
 
         Raises:
             DeadlineUnmeetable: The deadline has passed.
+            InvalidRequest: The work is larger than the whole queue of its class and may not be demoted.
             Overloaded: The queue is full and demotion is not allowed or does not help.
         """
         if work.deadline_ns is not None and work.deadline_ns <= now_ns:
@@ -116,6 +117,8 @@ class Scheduler:
                 work.request_class = request_class
                 queue.push(work)
                 return
+        if tokens > self._queues[work.request_class].tokens_max:
+            raise self._too_large(work.request_class, tokens)
         raise self._overloaded(work.request_class, tokens)
 
     def plan(self, lane: LaneKind, now_ns: int) -> Decision:
@@ -129,7 +132,7 @@ class Scheduler:
             self._expire_heads(queue, now_ns, expired)
             model = queue.most_urgent_model()
             if model is not None:
-                batch = self._fill(lane, queue, model)
+                batch = self._fill(lane, queue, model, now_ns, expired)
                 return Decision(batch, tuple(expired))
         return Decision(None, tuple(expired))
 
@@ -151,28 +154,54 @@ class Scheduler:
         """Gives up all work whose deadline has passed; the heads are the earliest."""
         while (model := queue.most_urgent_model()) is not None:
             head = queue.of_model(model).head()
-            if head is None or head.work.deadline_ns is None or head.work.deadline_ns > now_ns:
+            if head is None or not is_expired(head.work, now_ns):
                 return
             expired.append(BatchPart(head.work, queue.drop(head.work)))
 
-    def _fill(self, lane: LaneKind, queue: ClassQueue, model: ModelKey) -> BatchPlan:
+    def _fill(
+        self, lane: LaneKind, queue: ClassQueue, model: ModelKey, now_ns: int, expired: list[BatchPart]
+    ) -> BatchPlan:
         """Fills a batch from the head on, looking past works that do not fit."""
         budget = (
             self._limits.live_batch_tokens_max if lane is LaneKind.LIVE else self._limits.bulk_batch_tokens
         )
         draft = _Draft(budget)
-        for queued in _candidates(queue.of_model(model), self._limits.lookahead_rows):
-            rows = draft.rows_that_fit(queued)
-            if rows:
-                first_length = int(queued.lengths[queued.next_row])
-                tokens_before = queued.tokens_left
-                taken = queue.take(queued, rows)
-                draft.add(BatchPart(queued.work, taken), first_length, tokens_before - queued.tokens_left)
-            if draft.is_full:
-                break
+        by_deadline = queue.of_model(model)
+        with by_deadline.most_urgent(self._lookahead(by_deadline)) as candidates:
+            for queued in candidates:
+                # A head without a deadline may stand before work whose deadline has passed.
+                if is_expired(queued.work, now_ns):
+                    expired.append(BatchPart(queued.work, queue.drop(queued.work)))
+                    continue
+                self._take_what_fits(queue, queued, draft)
+                if draft.is_full:
+                    break
         for part in draft.parts:
             part.work.started = True
         return BatchPlan(model, tuple(draft.parts), draft.rows, draft.padded_length, draft.tokens)
+
+    def _lookahead(self, by_deadline: DeadlineQueue) -> int:
+        """How many works to look at: one, if it has rows enough to fill any batch by itself."""
+        head = by_deadline.head()
+        is_wide = head is not None and head.rows_left >= self._limits.lookahead_rows
+        return 1 if is_wide else self._limits.lookahead_rows
+
+    @staticmethod
+    def _take_what_fits(queue: ClassQueue, queued: QueuedWork, draft: _Draft) -> None:
+        rows = draft.rows_that_fit(queued)
+        if rows:
+            first_length = int(queued.lengths[queued.next_row])
+            tokens_before = queued.tokens_left
+            taken = queue.take(queued, rows)
+            draft.add(BatchPart(queued.work, taken), first_length, tokens_before - queued.tokens_left)
+
+    def _too_large(self, request_class: RequestClass, tokens: int) -> InvalidRequest:
+        """A request that would shut all others of its class out, however long its caller waits."""
+        return InvalidRequest.of_field(
+            "inputs",
+            f"hold {tokens:,} tokens; a {request_class.name} request may hold "
+            f"{self._queues[request_class].tokens_max:,}. Split it, or send it as FLEX, BULK or a job",
+        )
 
     def _overloaded(self, request_class: RequestClass, tokens: int) -> Overloaded:
         queue = self._queues[request_class]
@@ -186,12 +215,9 @@ class Scheduler:
         )
 
 
-def _candidates(queue: DeadlineQueue, lookahead: int) -> list[QueuedWork]:
-    head = queue.head()
-    # A work with many rows fills a batch by itself; sorting the others would be for nothing.
-    if head is not None and head.rows_left >= lookahead:
-        return [head]
-    return list(queue.in_order(lookahead))
+def is_expired(work: Work, now_ns: int) -> bool:
+    """Whether nobody can use the work's answer any more."""
+    return work.deadline_ns is not None and work.deadline_ns <= now_ns
 
 
 class _Draft:

@@ -5,12 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock_server.domain.errors import DeadlineUnmeetable, Overloaded
+from penstock_server.domain.errors import DeadlineUnmeetable, InvalidRequest, Overloaded
 from penstock_server.domain.model import ModelKey
 from penstock_server.domain.tasks import OverloadPolicy, RequestClass
 from penstock_server.domain.work import BatchPlan, Work
+from penstock_server.scheduling.queues import ClassQueue
 from penstock_server.scheduling.scheduler import LaneKind, Scheduler, SchedulerLimits
-from tests.support.work import make_work
+from tests.support.work import MODEL, make_work
 
 LIMITS = SchedulerLimits(
     live_tokens_max=1000,
@@ -137,6 +138,18 @@ def test_expired_request_is_dropped_before_packing() -> None:
     assert target.depth(RequestClass.LIVE).tokens == 0
 
 
+def test_expired_request_behind_a_head_without_a_deadline_is_dropped_as_well() -> None:
+    target = scheduler()
+    patient, _ = make_work([10], arrival_ns=0)
+    late, _ = make_work([10], deadline_ns=11_000_000_000)
+    target.admit(patient, 0)
+    target.admit(late, 0)
+    decision = target.plan(LaneKind.LIVE, 12_000_000_000)
+    assert [part.work for part in decision.expired] == [late]
+    assert decision.batch is not None
+    assert works_of(decision.batch) == [patient]
+
+
 def test_deadline_already_past_is_refused() -> None:
     with pytest.raises(DeadlineUnmeetable):
         scheduler().admit(make_work([10], deadline_ns=5)[0], 5)
@@ -162,10 +175,44 @@ def test_full_queue_refuses_with_a_delay() -> None:
     assert target.depth(RequestClass.LIVE).tokens == 900
 
 
-def test_work_larger_than_the_whole_queue_is_taken_when_nothing_waits() -> None:
+def test_work_larger_than_the_whole_queue_is_refused_and_shuts_nobody_out() -> None:
     target = scheduler()
-    target.admit(make_work([600, 600])[0], 0)
-    assert target.depth(RequestClass.LIVE).rows == 2
+    with pytest.raises(InvalidRequest, match="may hold 1,000"):
+        target.admit(make_work([600, 600])[0], 0)
+    target.admit(make_work([600])[0], 0)
+
+
+def test_work_larger_than_the_live_queue_may_be_demoted() -> None:
+    target = scheduler()
+    work, _ = make_work([600, 600])
+    target.admit(work, 0, OverloadPolicy.DEMOTE_TO_FLEX)
+    assert work.request_class is RequestClass.FLEX
+
+
+def test_work_without_a_deadline_is_not_overtaken_for_ever() -> None:
+    target = scheduler()
+    patient, _ = make_work([60], arrival_ns=0)
+    target.admit(patient, 0)
+    second_ns = 1_000_000_000
+    for now_s in range(1, 30):
+        now_ns = now_s * second_ns
+        target.admit(make_work([60], arrival_ns=now_ns, deadline_ns=now_ns + second_ns)[0], now_ns)
+        if patient in works_of(plan(target, now_ns=now_ns)):
+            break
+    assert patient.started
+    assert now_s > 5
+
+
+def test_cancelled_work_is_freed_though_it_never_reaches_the_head() -> None:
+    queue = ClassQueue(10**9)
+    queue.push(make_work([10], deadline_ns=1)[0])
+    for index in range(1000):
+        work, _ = make_work([10], deadline_ns=100 + index)
+        queue.push(work)
+        work.cancelled = True
+        queue.drop(work)
+    assert len(queue.of_model(MODEL)) <= 3
+    assert (queue.rows, queue.tokens) == (1, 10)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +268,7 @@ def test_every_row_is_planned_once_or_expired_once_or_cancelled(
         work, _ = make_work(lengths, request_class=request_class, deadline_ns=deadline_ns)
         try:
             target.admit(work, 0)
-        except Overloaded:
+        except (Overloaded, InvalidRequest):
             continue
         admitted.append(work)
         if is_cancelled:
