@@ -30,6 +30,7 @@ from penstock_server.runtime.job_files import FileTasks
 from penstock_server.runtime.job_progress import JobTracker, News
 from penstock_server.runtime.job_results import ResultReader
 from penstock_server.runtime.job_run import JobRun, WorkSubmitter
+from penstock_server.runtime.job_tasks import JobTasks
 
 _MODEL_WAIT_S = 0.5
 _STARTABLE = (JobState.VALIDATING, JobState.RUNNING)
@@ -73,7 +74,7 @@ class JobRunner:
         self._sleep = sleep
         self._results = ResultReader(store, files)
         self._news = News()
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._tasks = JobTasks(self._run)
         self._runs: dict[str, JobRun] = {}
         self._trackers: dict[str, JobTracker] = {}
         self._validating_turn = asyncio.Semaphore(1)
@@ -84,15 +85,12 @@ class JobRunner:
         """Cleans up after a crash and goes on with all unfinished jobs."""
         for job in await asyncio.to_thread(self._recover):
             if job.state is not JobState.PAUSED:
-                self._launch(job.id)
+                self._tasks.launch(job.id)
 
     async def close(self) -> None:
         """Stops computing, keeping what is done; jobs go on after the next start. Idempotent."""
         self._is_closing = True
-        tasks = dict(self._tasks)
-        for job_id in tasks:
-            self._interrupt(job_id)
-        await asyncio.gather(*tasks.values(), return_exceptions=True)
+        await self._tasks.close(self._interrupt)
         self._news.publish()
 
     async def create(self, spec: JobSpec, request_id: str = "") -> Job:
@@ -119,7 +117,7 @@ class JobRunner:
         pinned = replace(spec, model=model.manifest.key)
         job, is_new = await asyncio.to_thread(self._store.create, pinned, request_id)
         if is_new:
-            self._launch(job.id)
+            self._tasks.launch(job.id)
         return job
 
     async def get(self, job_id: str) -> Job:
@@ -198,7 +196,7 @@ class JobRunner:
         job = await self.get(job_id)
         state = JobState.RUNNING if job.is_validated else JobState.VALIDATING
         await self._move(job_id, state, sources=(JobState.PAUSED,))
-        self._launch(job_id)
+        self._tasks.launch(job_id)
         return await self.get(job_id)
 
     async def cancel(self, job_id: str) -> Job:
@@ -212,7 +210,7 @@ class JobRunner:
         except WrongState:
             return await self.get(job_id)
         self._interrupt(job_id)
-        self._launch(job_id)
+        self._tasks.launch(job_id)
         return await self.get(job_id)
 
     async def delete(self, job_id: str) -> None:
@@ -244,27 +242,15 @@ class JobRunner:
     def _job_folder(self, job_id: str) -> JobFolder:
         return JobFolder(self._folder / job_id)
 
-    def _launch(self, job_id: str) -> None:
-        """Starts a job's task, to begin once an earlier one of the same job has ended."""
-        task = asyncio.create_task(self._run(job_id, self._tasks.get(job_id)), name=job_id)
-        self._tasks[job_id] = task
-        task.add_done_callback(lambda done: self._forget(job_id, done))
-
-    def _forget(self, job_id: str, task: asyncio.Task[None]) -> None:
-        if self._tasks.get(job_id) is task:
-            del self._tasks[job_id]
-
     def _interrupt(self, job_id: str) -> None:
         """Ends a job's task soon: gently if it computes, else at once."""
-        run, task = self._runs.get(job_id), self._tasks.get(job_id)
+        run = self._runs.get(job_id)
         if run is not None:
             run.stop()
-        elif task is not None:
-            task.cancel()
+        else:
+            self._tasks.cancel(job_id)
 
-    async def _run(self, job_id: str, previous: asyncio.Task[None] | None) -> None:
-        if previous is not None:
-            await asyncio.wait([previous])
+    async def _run(self, job_id: str) -> None:
         try:
             await self._advance(job_id)
         except PenstockError as err:
@@ -287,7 +273,7 @@ class JobRunner:
         if self._is_closing:
             return
         if job.state is JobState.RUNNING and job.progress.pending:
-            # Paused and resumed at once: the run was stopped, and the task that resuming started goes on.
+            # Paused and resumed at once: the run was stopped, and the task launched by resuming goes on.
             return
         if job.state is JobState.RUNNING:
             try:

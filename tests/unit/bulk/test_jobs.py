@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -125,6 +126,45 @@ async def test_pause_keeps_single_rows_and_resume_computes_only_the_others(bench
     assert (await bench.finish(job.id)).state is JobState.SUCCEEDED
     assert bench.lane.computed_rows == len(TEXTS)
     assert [row.answer for row in await bench.read(job.id)] == bench.expected(TEXTS)
+
+
+async def test_a_quick_resume_while_the_run_winds_down_leaves_no_row_undone(bench: Bench) -> None:
+    job = await bench.submit(TEXTS)
+    bench.lane.compute(3)
+    await bench.runner.pause(job.id)
+    resumed = await bench.runner.resume(job.id)
+    assert resumed.progress.pending == len(TEXTS) - 3
+    await settle()
+    running = check_sum(await bench.runner.get(job.id))
+    assert (running.state, running.progress.pending) == (JobState.RUNNING, len(TEXTS) - 3)
+    ended = await bench.finish(job.id)
+    assert (ended.state, ended.progress.succeeded) == (JobState.SUCCEEDED, len(TEXTS))
+    assert bench.lane.computed_rows == len(TEXTS)
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 3])
+async def test_a_job_paused_after_quick_resumes_computes_nothing(bench: Bench, rounds: int) -> None:
+    job = await bench.submit(TEXTS)
+    for _ in range(rounds):
+        await bench.runner.pause(job.id)
+        await bench.runner.resume(job.id)
+    await bench.runner.pause(job.id)
+    await settle()
+    assert (await bench.runner.get(job.id)).state is JobState.PAUSED
+    assert bench.lane.waiting_rows == 0
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 3])
+async def test_a_stop_while_a_run_winds_down_begins_no_other(bench: Bench, rounds: int) -> None:
+    job = await bench.submit(TEXTS)
+    for _ in range(rounds):
+        await bench.runner.pause(job.id)
+        await bench.runner.resume(job.id)
+    closing = asyncio.create_task(bench.runner.close())
+    await settle()
+    assert closing.done()
+    assert bench.lane.waiting_rows == 0
+    assert (await bench.runner.get(job.id)).state is JobState.RUNNING
 
 
 async def test_cancel_keeps_finished_rows_and_writes_their_file(bench: Bench) -> None:
