@@ -21,8 +21,9 @@ import penstock
 from penstock.v1 import bulk_pb2, bulk_pb2_grpc, common_pb2
 from penstock_server.bulk.arrow import pa, pq
 from penstock_server.bulk.checksum import crc32c
+from penstock_server.bulk.limits import BulkLimits
 from tests.support.reviews import reviews
-from tests.support.server import ServerThread, server_process
+from tests.support.server import ServerThread, running_server, server_process
 
 # Short pieces of the reviews keep the test quick; every text is real.
 CHARS_MAX = 40
@@ -305,6 +306,45 @@ def test_pause_resume_cancel_and_delete(client: penstock.Client, tmp_path: Path)
     client.bulk.delete(job.id)
     with pytest.raises(penstock.NotFoundError):
         client.bulk.get(job.id)
+
+
+def test_a_drain_waits_neither_for_silent_uploads_nor_for_watchers(tmp_path: Path) -> None:
+    text = b'{"text": "a drain need not wait"}\n'
+    silent = threading.Event()
+    commit_bytes = BulkLimits().upload_commit_bytes
+
+    def half() -> Iterator[bulk_pb2.UploadRequest]:
+        yield bulk_pb2.UploadRequest(header=bulk_pb2.UploadHeader(upload_id=part.id))
+        for offset in range(0, commit_bytes, 1 << 20):
+            chunk = bulk_pb2.UploadChunk(offset=offset, data=bytes(1 << 20))
+            yield bulk_pb2.UploadRequest(chunk=chunk)
+        silent.wait(60)
+
+    def committed(stub: Any) -> int:
+        state: bulk_pb2.Upload = stub.GetUpload(bulk_pb2.GetUploadRequest(upload_id=part.id)).upload
+        return state.committed_bytes
+
+    with running_server(tmp_path / "data", drain_grace_s=60.0) as server:
+        channel = grpc.insecure_channel(server.address)
+        stub: Any = bulk_pb2_grpc.BulkServiceStub(channel)
+        header = bulk_pb2.UploadHeader(file_name="in.csv", size_bytes=commit_bytes + 1)
+        part = stub.Upload(iter([bulk_pb2.UploadRequest(header=header)])).upload
+        sending = stub.Upload.future(half())
+        job = stub.CreateJob(bulk_pb2.CreateJobRequest(spec=spec_of(upload(stub, "a.jsonl", text).id))).job
+        stub.PauseJob(bulk_pb2.PauseJobRequest(job_id=job.id))
+        watched = stub.WatchJob(bulk_pb2.WatchJobRequest(job_id=job.id, interval_ms=60_000))
+        next(watched)
+        while committed(stub) == 0:
+            pass
+        started = time.monotonic()
+        server.call(server.server.stop())
+        assert time.monotonic() - started < 20
+    assert failure(sending.result)[:2] == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+    assert failure(lambda: list(watched))[:2] == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+    silent.set()
+    channel.close()
+    with running_server(tmp_path / "data") as server, grpc.insecure_channel(server.address) as channel:
+        assert committed(bulk_pb2_grpc.BulkServiceStub(channel)) == commit_bytes
 
 
 def test_a_killed_server_goes_on_with_the_job_and_no_row_is_lost(tmp_path: Path) -> None:

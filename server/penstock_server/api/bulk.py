@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import BinaryIO
 
 from penstock.v1 import bulk_pb2, bulk_pb2_grpc
 from penstock_server.api import bulk_codec
 from penstock_server.api.deadlines import Context
+from penstock_server.api.messages import Messages
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.bulk.uploads import Upload as UploadState
 from penstock_server.bulk.uploads import UploadSession, UploadStore
-from penstock_server.domain.errors import InvalidRequest
+from penstock_server.domain.errors import Draining, InvalidRequest
 from penstock_server.domain.job import FileFormat, RowSelection
+from penstock_server.runtime.job_results import in_thread
 from penstock_server.runtime.jobs import JobRunner
 
 _MILLISECONDS = 1000
@@ -32,20 +35,12 @@ class BulkServicer(bulk_pb2_grpc.BulkServiceServicer):
         self, request_iterator: AsyncIterator[bulk_pb2.UploadRequest], context: Context
     ) -> bulk_pb2.UploadResponse:
         """Takes a file in chunks; what came before an error is kept."""
-        session: UploadSession | None = None
+        messages = Messages(request_iterator, self._jobs.draining)
         try:
-            async for request in request_iterator:
-                if session is None:
-                    session = await self._open(request)
-                else:
-                    await _append(session, request)
-            if session is None:
-                raise InvalidRequest.of_field("header", "is required: the stream was empty")
-            upload = await asyncio.to_thread(session.finish)
-            return bulk_pb2.UploadResponse(upload=bulk_codec.upload_to_proto(upload))
+            upload = await self._receive(messages)
         finally:
-            if session is not None:
-                await asyncio.shield(asyncio.to_thread(session.close))
+            await messages.close()
+        return bulk_pb2.UploadResponse(upload=bulk_codec.upload_to_proto(upload))
 
     async def GetUpload(  # noqa: N802 - gRPC's name
         self, request: bulk_pb2.GetUploadRequest, context: Context
@@ -91,19 +86,24 @@ class BulkServicer(bulk_pb2_grpc.BulkServiceServicer):
 
     async def WatchJob(  # noqa: N802 - gRPC's name
         self, request: bulk_pb2.WatchJobRequest, context: Context
-    ) -> AsyncIterator[bulk_pb2.WatchJobResponse]:
+    ) -> AsyncGenerator[bulk_pb2.WatchJobResponse]:
         """Sends a job whenever it has changed, until it ends."""
-        interval_ms = request.interval_ms or self._limits.watch_interval_ms_default
-        if interval_ms < self._limits.watch_interval_ms_min:
+        limits = self._limits
+        interval_ms = request.interval_ms or limits.watch_interval_ms_default
+        if not limits.watch_interval_ms_min <= interval_ms <= limits.watch_interval_ms_max:
             raise InvalidRequest.of_field(
-                "interval_ms", f"must be at least {self._limits.watch_interval_ms_min} (0: the default)"
+                "interval_ms",
+                f"must be from {limits.watch_interval_ms_min:,} to {limits.watch_interval_ms_max:,} "
+                "(0: the default)",
             )
-        async for job in self._jobs.watch(_required(request.job_id), interval_ms / _MILLISECONDS):
-            yield bulk_pb2.WatchJobResponse(job=bulk_codec.job_to_proto(job))
+        watched = self._jobs.watch(_required(request.job_id), interval_ms / _MILLISECONDS)
+        async with aclosing(watched) as jobs:
+            async for job in jobs:
+                yield bulk_pb2.WatchJobResponse(job=bulk_codec.job_to_proto(job))
 
     async def ReadResults(  # noqa: N802 - gRPC's name
         self, request: bulk_pb2.ReadResultsRequest, context: Context
-    ) -> AsyncIterator[bulk_pb2.ReadResultsResponse]:
+    ) -> AsyncGenerator[bulk_pb2.ReadResultsResponse]:
         """Sends finished rows, or the bytes of a result file."""
         job_id = _required(request.job_id)
         selection = bulk_codec.selection_from_proto(request.selection)
@@ -118,8 +118,9 @@ class BulkServicer(bulk_pb2_grpc.BulkServiceServicer):
             if file_format is None
             else self._file(job_id, file_format, selection)
         )
-        async for response in responses:
-            yield response
+        async with aclosing(responses):
+            async for response in responses:
+                yield response
 
     async def PauseJob(  # noqa: N802 - gRPC's name
         self, request: bulk_pb2.PauseJobRequest, context: Context
@@ -149,6 +150,23 @@ class BulkServicer(bulk_pb2_grpc.BulkServiceServicer):
         await self._jobs.delete(_required(request.job_id))
         return bulk_pb2.DeleteJobResponse()
 
+    async def _receive(self, messages: Messages[bulk_pb2.UploadRequest]) -> UploadState:
+        session: UploadSession | None = None
+        try:
+            async for request in messages:
+                if session is None:
+                    session = await self._open(request)
+                else:
+                    await _append(session, request)
+            if messages.is_cut:
+                raise Draining("The server is shutting down; resume the upload when it is up again.")
+            if session is None:
+                raise InvalidRequest.of_field("header", "is required: the stream was empty")
+            return await asyncio.to_thread(session.finish)
+        finally:
+            if session is not None:
+                await asyncio.shield(asyncio.to_thread(session.close))
+
     async def _open(self, request: bulk_pb2.UploadRequest) -> UploadSession:
         if request.WhichOneof("message") != "header":
             raise InvalidRequest.of_field("header", "is required as the first message of an upload")
@@ -163,21 +181,23 @@ class BulkServicer(bulk_pb2_grpc.BulkServiceServicer):
 
     async def _rows(
         self, job_id: str, request: bulk_pb2.ReadResultsRequest, selection: RowSelection
-    ) -> AsyncIterator[bulk_pb2.ReadResultsResponse]:
+    ) -> AsyncGenerator[bulk_pb2.ReadResultsResponse]:
         vector_format = bulk_codec.vector_format_of((await self._jobs.get(job_id)).spec)
         chunks = self._jobs.rows(
             job_id, start_row=request.start_row, rows_max=request.rows_max, selection=selection
         )
-        async for chunk in chunks:
-            for response in bulk_codec.results_to_proto(chunk, vector_format, self._limits):
-                yield response
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                for response in bulk_codec.results_to_proto(chunk, vector_format, self._limits):
+                    yield response
 
     async def _file(
         self, job_id: str, file_format: FileFormat, selection: RowSelection
-    ) -> AsyncIterator[bulk_pb2.ReadResultsResponse]:
+    ) -> AsyncGenerator[bulk_pb2.ReadResultsResponse]:
         path = await self._jobs.result_file(job_id, file_format, selection)
-        async for data in _blocks(path, self._limits.result_message_bytes):
-            yield bulk_pb2.ReadResultsResponse(data=data)
+        async with aclosing(_blocks(path, self._limits.result_message_bytes)) as blocks:
+            async for data in blocks:
+                yield bulk_pb2.ReadResultsResponse(data=data)
 
 
 async def _append(session: UploadSession, request: bulk_pb2.UploadRequest) -> None:
@@ -188,10 +208,10 @@ async def _append(session: UploadSession, request: bulk_pb2.UploadRequest) -> No
     await asyncio.to_thread(session.append, chunk.offset, chunk.data, crc32c)
 
 
-async def _blocks(path: Path, block_bytes: int) -> AsyncIterator[bytes]:
-    file: BinaryIO = await asyncio.to_thread(path.open, "rb")
+async def _blocks(path: Path, block_bytes: int) -> AsyncGenerator[bytes]:
+    file: BinaryIO = await in_thread(lambda: path.open("rb"))
     try:
-        while data := await asyncio.to_thread(file.read, block_bytes):
+        while data := await in_thread(lambda: file.read(block_bytes)):
             yield data
     finally:
         file.close()

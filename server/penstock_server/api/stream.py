@@ -11,6 +11,7 @@ import structlog
 
 from penstock.v1 import inference_pb2
 from penstock_server.api.deadlines import Context, deadline_of
+from penstock_server.api.messages import Messages
 from penstock_server.api.stream_codec import (
     Opening,
     events_from_proto,
@@ -21,7 +22,8 @@ from penstock_server.config import RequestLimits
 from penstock_server.domain.answer import Answer
 from penstock_server.domain.errors import Draining, FieldViolation, InvalidRequest
 from penstock_server.domain.tasks import Task
-from penstock_server.runtime.inference import Inference, InferenceCall, RequestTicket, TextRow
+from penstock_server.runtime.inference import Inference
+from penstock_server.runtime.request_ticket import InferenceCall, RequestTicket, TextRow
 from penstock_server.runtime.stream_events import TimerClock
 from penstock_server.runtime.stream_session import StreamSession
 
@@ -53,12 +55,10 @@ class StreamHandler:
         Raises:
             PenstockError: The stream cannot be opened or cannot go on.
         """
-        messages = _Messages(requests, self._draining)
+        messages = Messages(requests, self._draining)
         try:
             opening = await self._opening(messages, context)
-            structlog.contextvars.bind_contextvars(
-                model=opening.model.name, request_class=opening.options.request_class.name
-            )
+            structlog.contextvars.bind_contextvars(model=opening.model.name)
             call = self._inference.call(
                 opening.model, opening.task, opening.options, opening.rules.deadline_ns
             )
@@ -74,7 +74,7 @@ class StreamHandler:
         if messages.is_cut:
             raise _shutting_down()
 
-    async def _opening(self, messages: _Messages, context: Context) -> Opening:
+    async def _opening(self, messages: Messages[inference_pb2.StreamRequest], context: Context) -> Opening:
         """Reads the first message."""
         first = await anext(messages, None)
         if messages.is_cut:
@@ -82,41 +82,6 @@ class StreamHandler:
         if first is None or first.WhichOneof("message") != "open":
             raise InvalidRequest.of_field("open", "must be the stream's first message")
         return opening_from_proto(first.open, self._limits, deadline_of(context, self._clock))
-
-
-class _Messages:
-    """A stream's messages until the caller has sent all, or the server drains.
-
-    Attributes:
-        is_cut: Whether the messages ended because the server drains.
-    """
-
-    def __init__(self, requests: AsyncIterator[inference_pb2.StreamRequest], draining: asyncio.Event) -> None:
-        self._requests = requests
-        self._draining = asyncio.create_task(draining.wait())
-        self._reading: asyncio.Future[inference_pb2.StreamRequest | None] | None = None
-        self.is_cut = False
-
-    def __aiter__(self) -> _Messages:
-        return self
-
-    async def __anext__(self) -> inference_pb2.StreamRequest:
-        self._reading = asyncio.ensure_future(anext(self._requests, None))
-        await asyncio.wait((self._reading, self._draining), return_when=asyncio.FIRST_COMPLETED)
-        if not self._reading.done():
-            self.is_cut = True
-            raise StopAsyncIteration
-        message = self._reading.result()
-        if message is None:
-            raise StopAsyncIteration
-        return message
-
-    async def close(self) -> None:
-        """Stops reading; idempotent."""
-        self._draining.cancel()
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.wait((self._reading,))
 
 
 class _Texts:

@@ -38,6 +38,7 @@ class BulkLimits:
         checkpoint_s: A window that takes longer is written as far as it is, this often.
         watch_interval_ms_default: Shortest time between two messages of WatchJob by default.
         watch_interval_ms_min: Shortest interval a caller may ask for.
+        watch_interval_ms_max: Longest interval a caller may ask for.
     """
 
     upload_bytes_max: int = 8 * _GIB
@@ -64,3 +65,4 @@ class BulkLimits:
     checkpoint_s: float = 15.0
     watch_interval_ms_default: int = 500
     watch_interval_ms_min: int = 100
+    watch_interval_ms_max: int = 60_000

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from penstock_server.bulk.export import ExportOrder
 from penstock_server.bulk.folder import JobFolder
@@ -18,6 +20,8 @@ from penstock_server.runtime.job_files import FileTasks
 # seconds, so a second time in a row is a defect.
 _READ_TRIES_MAX = 5
 
+_Value = TypeVar("_Value")
+
 
 class ResultReader:
     """Reads rows and result files of jobs."""
@@ -29,7 +33,7 @@ class ResultReader:
 
     async def rows(
         self, job: Job, folder: JobFolder, *, start_row: int, rows_max: int, selection: RowSelection
-    ) -> AsyncIterator[ResultRows]:
+    ) -> AsyncGenerator[ResultRows]:
         """Yields finished rows in input order, a window at a time; see ``bulk.results.read_results``."""
         tries = 0
         rows_left = rows_max
@@ -44,7 +48,7 @@ class ResultReader:
                 selection=selection,
             )
             try:
-                while (chunk := await asyncio.to_thread(_next, chunks)) is not None:
+                while (chunk := await in_thread(partial(_next, chunks))) is not None:
                     yield chunk
                     start_row = chunk.start_row + int(chunk.indices[-1]) + 1
                     rows_left -= len(chunk.indices) if rows_max else 0
@@ -101,3 +105,23 @@ class ResultReader:
 
 def _next(chunks: Generator[ResultRows]) -> ResultRows | None:
     return next(chunks, None)
+
+
+async def in_thread(read: Callable[[], _Value]) -> _Value:
+    """Reads in a thread, and returns or raises only when the thread is done.
+
+    A thread cannot be cancelled: when the caller goes away it still reads, and who then closed what it reads
+    from would pull it away under it.
+    """
+    reading = asyncio.ensure_future(asyncio.to_thread(read))
+    try:
+        return await asyncio.shield(reading)
+    except asyncio.CancelledError:
+        while not reading.done():
+            try:
+                await asyncio.wait((reading,))
+            except asyncio.CancelledError:
+                continue
+        if not reading.cancelled():
+            reading.exception()
+        raise

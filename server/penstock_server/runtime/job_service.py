@@ -51,7 +51,7 @@ class BulkJobs:
         await self.jobs.start()
 
     async def drain(self) -> None:
-        """Stops jobs, keeping what is done, and ends WatchJob; uploads and jobs can still be read."""
+        """Stops jobs, keeping what is done, and ends Upload and WatchJob; jobs can still be read."""
         await self.jobs.close()
 
     async def close(self) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
@@ -48,7 +49,11 @@ class ModelLookup(Protocol):
 
 
 class JobRunner:
-    """All bulk jobs of a server. Owned by the event loop; what blocks runs in threads and processes."""
+    """All bulk jobs of a server. Owned by the event loop; what blocks runs in threads and processes.
+
+    Attributes:
+        draining: Set once the runner closes; what waits for callers is to end then.
+    """
 
     def __init__(
         self,
@@ -61,7 +66,7 @@ class JobRunner:
         files: FileTasks,
         clock: Clock,
         limits: BulkLimits,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        sleep: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep,
     ) -> None:
         self._folder = folder
         self._store = store
@@ -74,12 +79,13 @@ class JobRunner:
         self._sleep = sleep
         self._results = ResultReader(store, files)
         self._news = News()
+        self._endings = News()
         self._tasks = JobTasks(self._run)
         self._runs: dict[str, JobRun] = {}
         self._trackers: dict[str, JobTracker] = {}
         self._validating_turn = asyncio.Semaphore(1)
         self._running_turn = asyncio.Semaphore(limits.jobs_running_max)
-        self._is_closing = False
+        self.draining = asyncio.Event()
 
     async def start(self) -> None:
         """Cleans up after a crash and goes on with all unfinished jobs."""
@@ -89,9 +95,10 @@ class JobRunner:
 
     async def close(self) -> None:
         """Stops computing, keeping what is done; jobs go on after the next start. Idempotent."""
-        self._is_closing = True
+        self.draining.set()
         await self._tasks.close(self._interrupt)
         self._news.publish()
+        self._endings.publish()
 
     async def create(self, spec: JobSpec, request_id: str = "") -> Job:
         """Makes a job and starts it.
@@ -106,7 +113,7 @@ class JobRunner:
             StorageFull: Too many jobs are kept.
             Draining: The server is shutting down.
         """
-        if self._is_closing:
+        if self.draining.is_set():
             raise Draining("The server is shutting down; create the job when it is up again.")
         earlier = await asyncio.to_thread(self._store.find_request, request_id) if request_id else None
         if earlier is not None:
@@ -137,15 +144,16 @@ class JobRunner:
         jobs = tuple(_with_progress(job, trackers.get(job.id)) for job in page.jobs)
         return JobPage(jobs, page.next_page_token)
 
-    async def watch(self, job_id: str, interval_s: float) -> AsyncIterator[Job]:
-        """Yields a job now, and whenever it has changed, until it ends or the server shuts down.
+    async def watch(self, job_id: str, interval_s: float) -> AsyncGenerator[Job]:
+        """Yields a job now, and whenever it has changed, until it ends.
 
         Args:
             job_id: The job.
-            interval_s: Shortest time between two states.
+            interval_s: Shortest time between two states; the end is told at once.
 
         Raises:
             UnknownJob: There is none of this id.
+            Draining: The server is shutting down.
         """
         shown: Job | None = None
         while True:
@@ -154,21 +162,40 @@ class JobRunner:
             if shown is None or _differ(job, shown):
                 yield job
                 shown = job
-            if job.state.has_ended or self._is_closing:
+            if job.state.has_ended:
                 return
+            if self.draining.is_set():
+                raise Draining("The server is shutting down; watch the job again when it is up.")
             await news.wait()
-            await self._sleep(interval_s)
+            await self._rest(job_id, interval_s)
+
+    async def _rest(self, job_id: str, interval_s: float) -> None:
+        """Lets an interval pass, or less if the job ends or the server shuts down."""
+        interval = asyncio.create_task(self._sleep(interval_s))
+        try:
+            while not interval.done():
+                ending = self._endings.next()
+                if self.draining.is_set() or (await self.get(job_id)).state.has_ended:
+                    return
+                ended = asyncio.create_task(ending.wait())
+                try:
+                    await asyncio.wait((interval, ended), return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    ended.cancel()
+        finally:
+            interval.cancel()
 
     async def rows(
         self, job_id: str, *, start_row: int, rows_max: int, selection: RowSelection
-    ) -> AsyncIterator[ResultRows]:
+    ) -> AsyncGenerator[ResultRows]:
         """Yields finished rows in input order. Raises UnknownJob."""
         job = await self.get(job_id)
         chunks = self._results.rows(
             job, self._job_folder(job_id), start_row=start_row, rows_max=rows_max, selection=selection
         )
-        async for chunk in chunks:
-            yield chunk
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
 
     async def result_file(self, job_id: str, file_format: FileFormat, selection: RowSelection) -> Path:
         """Finds a result file of a job that has ended. Raises as ``ResultReader.file``."""
@@ -225,6 +252,7 @@ class JobRunner:
         if upload_id is not None:
             await asyncio.to_thread(self._uploads.delete, upload_id)
         self._news.publish()
+        self._endings.publish()
 
     def _recover(self) -> list[Job]:
         """Deletes what no journal names; returns the jobs to go on with. Blocking."""
@@ -270,7 +298,7 @@ class JobRunner:
         if job.state is JobState.RUNNING:
             async with self._running_turn:
                 job = await self._compute(job)
-        if self._is_closing:
+        if self.draining.is_set():
             return
         if job.state is JobState.RUNNING and job.progress.pending:
             # Paused and resumed at once: the run was stopped, and the task launched by resuming goes on.
@@ -353,6 +381,8 @@ class JobRunner:
         job = await asyncio.to_thread(self._store.move, job_id, state, sources=sources, error=error)
         _log.info("job_state", job=job_id, state=state.name)
         self._news.publish()
+        if state.has_ended:
+            self._endings.publish()
         return job
 
 

@@ -11,6 +11,7 @@ import pytest
 from penstock_server.bulk.arrow import pq
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.domain.errors import (
+    Draining,
     InvalidRequest,
     TaskNotSupported,
     UnknownJob,
@@ -323,6 +324,43 @@ async def test_watch_tells_every_change_and_ends_with_the_job(bench: Bench) -> N
     seen += [check_sum(job) async for job in watched]
     assert [job.progress.succeeded for job in seen[:2]] == [0, 1]
     assert seen[-1].state is JobState.SUCCEEDED
+
+
+async def test_a_watcher_of_long_intervals_is_told_the_end_at_once(bench: Bench) -> None:
+    job = await bench.submit(TEXTS[:4])
+    watched = bench.runner.watch(job.id, 3600)
+    assert (await anext(watched)).progress.succeeded == 0
+    told = asyncio.ensure_future(anext(watched))
+    bench.lane.compute(1)
+    await settle()
+    assert not told.done()
+    other = await bench.submit([""])
+    assert (await bench.runner.get(other.id)).state is not JobState.SUCCEEDED
+    bench.lane.compute(3)
+    await settle()
+    assert told.done()
+    assert (await told).state is JobState.SUCCEEDED
+
+
+@pytest.mark.parametrize("rows_done", [0, 1])
+async def test_a_stop_ends_watchers_at_once(bench: Bench, rows_done: int) -> None:
+    job = await bench.submit(TEXTS[:4])
+    told: list[int] = []
+
+    async def watch() -> None:
+        async for state in bench.runner.watch(job.id, 3600):
+            told.append(state.progress.succeeded)
+
+    watching = asyncio.create_task(watch())
+    await settle()
+    bench.lane.compute(rows_done)
+    await settle()
+    await bench.runner.close()
+    await settle()
+    assert watching.done()
+    with pytest.raises(Draining):
+        await watching
+    assert told == [0, 1][: rows_done + 1]
 
 
 async def test_delete_removes_job_results_and_an_upload_nobody_needs(bench: Bench) -> None:
