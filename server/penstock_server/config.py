@@ -8,12 +8,30 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from collections.abc import Generator
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from penstock_server.domain.errors import InvalidRequest
+
+# Limits above this are slips of the pen: an exbibyte, or 2^60 of anything.
+_LIMIT_MAX = 1 << 60
+_ZERO_CHOOSES = frozenset({"live_threads", "bulk_lanes"})
+_COUNTS_MAX = {
+    "live_threads": 1024,
+    "bulk_lanes": 1024,
+    "bulk_slots": 64,
+    "lookahead_rows": 4096,
+    "windows_in_memory_max": 64,
+    "window_rows": 1 << 20,
+    "message_bytes_max": (1 << 31) - 1,
+    "concurrent_rpcs_max": 1 << 20,
+    "bulk_batch_tokens": 1 << 20,
+    "live_batch_tokens_max": 1 << 20,
+}
+_DRAIN_MAX_S = 3600
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -26,6 +44,9 @@ class RequestLimits(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     rows_max: int = 1024
     text_bytes_max: int = 1 << 20
     message_bytes_max: int = 32 << 20
+    concurrent_rpcs_max: int = 4096
+    tokenising_chars_max: int = 64 << 20
+    tokenize_tokens_max: int = 1 << 20
     stream_in_flight_default: int = 64
     stream_in_flight_max: int = 1024
     id_bytes_max: int = 128
@@ -35,10 +56,12 @@ class QueueLimits(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """How much may wait; full means refuse now.
 
     The live default is about four seconds of MiniLM fp32 on two cores (7,500 tokens a second there), more
-    than any live deadline that makes sense on a CPU.
+    than any live deadline that makes sense on a CPU. Calls that ask for no class are live up to
+    ``live_request_tokens_max``, half a second there, and FLEX above.
     """
 
     live_tokens_max: int = 32_768
+    live_request_tokens_max: int = 4096
     flex_tokens_max: int = 1 << 20
     bulk_tokens_max: int = 1 << 24
 
@@ -152,7 +175,22 @@ def _decode_path(kind: type, value: object) -> object:
 
 
 def _check(config: ServerConfig) -> None:
-    """Checks relations between limits."""
+    """Checks each limit and the relations between them."""
+    for message in (*_wrong_limits(config), *_wrong_relations(config)):
+        raise InvalidRequest(f"Wrong configuration: {message}.")
+
+
+def _wrong_limits(config: ServerConfig) -> Generator[str]:
+    """Names every limit that is below one or absurdly large; counts where 0 means "choose" are exempt."""
+    for section in ("requests", "queues", "lanes", "bulk"):
+        for name, value in msgspec.structs.asdict(getattr(config, section)).items():
+            low = 0 if name in _ZERO_CHOOSES else 1
+            high = _COUNTS_MAX.get(name, _LIMIT_MAX)
+            if not low <= value <= high:
+                yield f"{section}.{name} must be from {low:,} to {high:,}, but is {value:,}"
+
+
+def _wrong_relations(config: ServerConfig) -> Generator[str]:
     rules = [
         (0 <= config.port <= 65535, "port must be from 0 (any free port) to 65535"),
         (
@@ -160,29 +198,22 @@ def _check(config: ServerConfig) -> None:
             f"host {config.host!r} can be reached from other machines without TLS; set [tls], or "
             "allow_insecure = true where the network is trusted",
         ),
-        (config.drain_grace_s >= 0, "drain_grace_s must not be negative"),
-        (
-            config.lanes.live_threads >= 0 and config.lanes.bulk_lanes >= 0,
-            "lanes: counts must not be negative",
-        ),
-        (config.lanes.bulk_slots >= 1, "lanes.bulk_slots must be at least 1"),
-        (config.lanes.live_batch_tokens_max > 0, "lanes.live_batch_tokens_max must be positive"),
-        (config.lanes.bulk_batch_tokens > 0, "lanes.bulk_batch_tokens must be positive"),
+        (0 <= config.drain_grace_s <= _DRAIN_MAX_S, f"drain_grace_s must be from 0 to {_DRAIN_MAX_S}"),
         (
             config.queues.live_tokens_max >= config.lanes.live_batch_tokens_max,
             "queues.live_tokens_max must be at least lanes.live_batch_tokens_max, or no live batch fills",
+        ),
+        (
+            config.queues.live_tokens_max >= config.queues.live_request_tokens_max,
+            "queues.live_tokens_max must be at least queues.live_request_tokens_max",
         ),
         (
             config.requests.text_bytes_max < config.requests.message_bytes_max,
             "requests.text_bytes_max must be below requests.message_bytes_max",
         ),
         (
-            1 <= config.requests.stream_in_flight_default <= config.requests.stream_in_flight_max,
-            "requests.stream_in_flight_default must be from 1 to stream_in_flight_max",
+            config.requests.stream_in_flight_default <= config.requests.stream_in_flight_max,
+            "requests.stream_in_flight_default must not be above stream_in_flight_max",
         ),
-        (config.bulk.window_rows >= 1, "bulk.window_rows must be at least 1"),
-        (config.bulk.jobs_running_max >= 1, "bulk.jobs_running_max must be at least 1"),
     ]
-    for holds, message in rules:
-        if not holds:
-            raise InvalidRequest(f"Wrong configuration: {message}.")
+    yield from (message for holds, message in rules if not holds)

@@ -217,6 +217,66 @@ def test_unknown_version_is_not_found(stub: Any) -> None:
     assert error.code() is grpc.StatusCode.NOT_FOUND
 
 
+@pytest.mark.parametrize("field", ["name", "version"])
+def test_overlong_name_is_named_and_not_repeated(stub: Any, field: str) -> None:
+    ref = common_pb2.ModelRef(**{"name": "minilm", field: "x" * 20_000})
+    error, _ = failure(lambda: stub.Embed(inference_pb2.EmbedRequest(model=ref, inputs=inputs("x"))))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert len(error.details()) < 500
+
+
+@pytest.mark.parametrize("tokens_max", [-1, 1, 2])
+def test_tokenize_needs_room_beside_the_special_tokens(stub: Any, tokens_max: int) -> None:
+    request = inference_pb2.TokenizeRequest(
+        model=common_pb2.ModelRef(name="minilm"),
+        inputs=inputs("hello world"),
+        options=common_pb2.RequestOptions(tokens_max=tokens_max),
+    )
+    error, _ = failure(lambda: stub.Tokenize(request))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_tokenize_refuses_more_tokens_than_an_answer_may_hold(stub: Any) -> None:
+    request = inference_pb2.TokenizeRequest(
+        model=common_pb2.ModelRef(name="minilm"), inputs=inputs(*["a " * 500_000] * 3)
+    )
+    error, _ = failure(lambda: stub.Tokenize(request))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "1,500,006 tokens" in error.details()
+
+
+def test_pair_needs_room_for_a_token_of_each_text(stub: Any) -> None:
+    request = inference_pb2.ClassifyRequest(
+        model=common_pb2.ModelRef(name="injection"),
+        inputs=[common_pb2.TextInput(text="a", text_pair="b")],
+        options=common_pb2.RequestOptions(tokens_max=4),
+    )
+    error, _ = failure(lambda: stub.Classify(request))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_large_call_without_a_class_is_flex_and_a_small_one_live(stub: Any) -> None:
+    large = stub.Embed(embed_request(*["word " * 250] * 20))
+    assert large.info.served_class == common_pb2.REQUEST_CLASS_FLEX
+    assert len(large.embeddings) == 20
+    small = stub.Embed(embed_request("word"))
+    assert small.info.served_class == common_pb2.REQUEST_CLASS_LIVE
+
+
+def test_live_call_larger_than_the_live_queue_is_told_to_split(stub: Any) -> None:
+    live = common_pb2.RequestOptions(request_class=common_pb2.REQUEST_CLASS_LIVE)
+    error, _ = failure(lambda: stub.Embed(embed_request(*["word " * 250] * 200, options=live)))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "Split it" in error.details()
+
+
+def test_explanations_say_that_they_are_not_built(stub: Any) -> None:
+    error, _ = failure(
+        lambda: stub.Embed(embed_request("x", options=common_pb2.RequestOptions(explain=True)))
+    )
+    assert error.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
 def test_wrong_task_for_the_model_says_which_it_does(stub: Any) -> None:
     request = inference_pb2.EmbedRequest(model=common_pb2.ModelRef(name="injection"), inputs=inputs("x"))
     error, status = failure(lambda: stub.Embed(request))
@@ -224,11 +284,12 @@ def test_wrong_task_for_the_model_says_which_it_does(stub: Any) -> None:
     assert "classify" in error.details()
 
 
-def test_deadline_already_past_is_refused_without_compute(stub: Any) -> None:
+def test_deadline_too_short_for_the_work_ends_the_call_and_the_server_goes_on(stub: Any) -> None:
     with pytest.raises(grpc.RpcError) as caught:
-        stub.Embed(embed_request("x"), timeout=0)
+        stub.Embed(embed_request(*["word " * 250] * 16), timeout=0.02)
     error: Any = caught.value
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert stub.Embed(embed_request("still here")).dimensions == 384
 
 
 def test_oversize_message_is_refused_and_the_server_goes_on(stub: Any) -> None:

@@ -7,10 +7,12 @@ import os
 import re
 import select
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from penstock.v1 import common_pb2, inference_pb2, inference_pb2_grpc
-from tests.support.server import ServerProcess, ServerThread, server_process
+from tests.support.server import MODELS, ServerProcess, ServerThread, running_server, server_process
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 
@@ -68,6 +70,44 @@ def test_drain_answers_what_is_in_flight_and_ends_cleanly(tmp_path: Path) -> Non
             wait_until_computing(stub)
             assert server.terminate() == 0
             assert len(answer.result(30).embeddings) == 200
+
+
+def test_drain_does_not_wait_for_those_who_only_watch_health(tmp_path: Path) -> None:
+    with server_process(tmp_path / "data") as server, grpc.insecure_channel(server.address) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        watch = stub.Watch(health_pb2.HealthCheckRequest(service=""))
+        assert next(watch).status == SERVING
+        assert server.terminate() == 0
+        # The grace is 30 s; the log tells how long the drain took.
+        log = (tmp_path / "data.log").read_text()
+    assert drain_seconds(log) < 15
+
+
+def drain_seconds(log: str) -> float:
+    times = [
+        datetime.fromisoformat(re.sub(r"\x1b\[[0-9;]*m", "", line).split()[0])
+        for line in log.splitlines()
+        if "draining" in line or "stopped" in line
+    ]
+    return (times[-1] - times[0]).total_seconds()
+
+
+def test_broken_model_is_marked_and_the_others_serve(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    shutil.copytree(MODELS / "minilm", models / "minilm")
+    (models / "broken").mkdir()
+    (models / "broken" / "model.onnx").write_bytes(b"")
+    with running_server(tmp_path / "data", models_dir=models) as server:  # noqa: SIM117
+        with grpc.insecure_channel(server.address) as channel:
+            stub = inference_pb2_grpc.InferenceServiceStub(channel)
+            assert stub.Embed(embed_request("x")).dimensions == 384
+            request = embed_request("x")
+            request.model.name = "broken"
+            with pytest.raises(grpc.RpcError) as caught:
+                stub.Embed(request)
+    error: Any = caught.value
+    assert error.code() is grpc.StatusCode.INTERNAL
+    assert str(tmp_path) not in error.details()
 
 
 def wait_until_computing(stub: Any) -> None:

@@ -9,7 +9,7 @@ from google.protobuf import duration_pb2
 
 from penstock.v1 import common_pb2
 from penstock_server.domain.answer import Answer, AnswerInfo, Classifications, Vectors
-from penstock_server.domain.errors import InvalidRequest
+from penstock_server.domain.errors import InvalidRequest, NotBuilt
 from penstock_server.domain.model import ModelKey
 from penstock_server.domain.tasks import (
     ClassifyOptions,
@@ -21,7 +21,9 @@ from penstock_server.domain.tasks import (
     Task,
     Truncation,
 )
-from penstock_server.runtime.inference import TextRow
+from penstock_server.runtime.request_ticket import TextRow
+
+NAME_BYTES_MAX = 128
 
 _Value = TypeVar("_Value")
 
@@ -31,8 +33,8 @@ _TASKS: dict[int, Task] = {
     common_pb2.TASK_TAG: Task.TAG,
     common_pb2.TASK_RERANK: Task.RERANK,
 }
-_CLASSES: dict[int, RequestClass] = {
-    common_pb2.REQUEST_CLASS_UNSPECIFIED: RequestClass.LIVE,
+_CLASSES: dict[int, RequestClass | None] = {
+    common_pb2.REQUEST_CLASS_UNSPECIFIED: None,
     common_pb2.REQUEST_CLASS_LIVE_CRITICAL: RequestClass.LIVE_CRITICAL,
     common_pb2.REQUEST_CLASS_LIVE: RequestClass.LIVE,
     common_pb2.REQUEST_CLASS_FLEX: RequestClass.FLEX,
@@ -74,7 +76,14 @@ def model_from_proto(ref: common_pb2.ModelRef) -> ModelKey:
     """Reads which model is meant; the version may be empty."""
     if not ref.name:
         raise InvalidRequest.of_field("model.name", "is required; ListModels tells the names")
-    return ModelKey(ref.name, ref.version)
+    return ModelKey(name_from_proto(ref.name, "model.name"), name_from_proto(ref.version, "model.version"))
+
+
+def name_from_proto(name: str, field: str) -> str:
+    """Reads a name or an id, which must be short: it is repeated in logs and errors."""
+    if len(name.encode()) > NAME_BYTES_MAX:
+        raise InvalidRequest.of_field(field, f"is longer than {NAME_BYTES_MAX} bytes")
+    return name
 
 
 def task_from_proto(number: int, field: str = "task") -> Task:
@@ -82,19 +91,16 @@ def task_from_proto(number: int, field: str = "task") -> Task:
     return _known(_TASKS, number, field)
 
 
-def options_from_proto(
-    message: common_pb2.RequestOptions, default_class: RequestClass = RequestClass.LIVE
-) -> RequestOptions:
+def options_from_proto(message: common_pb2.RequestOptions) -> RequestOptions:
     """Reads the options of any request."""
-    request_class = _known(_CLASSES, message.request_class, "options.request_class")
-    if message.request_class == common_pb2.REQUEST_CLASS_UNSPECIFIED:
-        request_class = default_class
+    if message.explain:
+        raise NotBuilt("options.explain is not in this release; leave it out.")
     return RequestOptions(
-        request_class=request_class,
+        request_class=_known(_CLASSES, message.request_class, "options.request_class"),
         overload_policy=_known(_POLICIES, message.overload_policy, "options.overload_policy"),
         truncation=_known(_TRUNCATIONS, message.truncation, "options.truncation"),
         tokens_max=_positive_or_none(message.tokens_max, "options.tokens_max"),
-        tenant=message.tenant,
+        tenant=name_from_proto(message.tenant, "options.tenant"),
     )
 
 

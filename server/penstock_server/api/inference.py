@@ -14,7 +14,8 @@ from penstock_server.api.deadlines import Context, deadline_of
 from penstock_server.domain.answer import Answer
 from penstock_server.domain.tasks import RequestOptions, Task, TaskOptions
 from penstock_server.runtime.clock import Clock
-from penstock_server.runtime.inference import Inference, InferenceCall, TextRow
+from penstock_server.runtime.inference import Inference, Tokenised
+from penstock_server.runtime.request_ticket import InferenceCall, TextRow
 
 if TYPE_CHECKING:
     from penstock.v1 import common_pb2
@@ -89,12 +90,10 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             special=not request.omit_special_tokens,
             offsets=request.return_offsets,
         )
-        tokenizer = tokenised.model.tokenizer
-        sequences = [_sequence(tokenised.tokens, row) for row in range(tokenised.tokens.rows)]
-        if request.return_tokens:
-            for sequence in sequences:
-                sequence.tokens.extend(tokenizer.tokens(sequence.ids))
-        return inference_pb2.TokenizeResponse(sequences=sequences, info=codec.info_to_proto(tokenised.info))
+        # Off the event loop: a response may hold a million tokens.
+        return await self._inference.off_loop(
+            rows, lambda: _tokens_to_proto(tokenised, with_tokens=request.return_tokens)
+        )
 
     async def Stream(  # noqa: N802 - gRPC's name
         self, request_iterator: AsyncIterator[inference_pb2.StreamRequest], context: Context
@@ -108,7 +107,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         self, ref: common_pb2.ModelRef, task: TaskOptions, options: RequestOptions, context: Context
     ) -> InferenceCall:
         model = codec.model_from_proto(ref)
-        structlog.contextvars.bind_contextvars(model=model.name, request_class=options.request_class.name)
+        structlog.contextvars.bind_contextvars(model=model.name)
         return self._inference.call(model, task, options, deadline_of(context, self._clock))
 
     async def _answer(
@@ -121,8 +120,18 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     ) -> Answer:
         structlog.contextvars.bind_contextvars(rows=len(rows))
         answer = await self._inference.answer(self._call(ref, task, options, context), rows)
-        structlog.contextvars.bind_contextvars(tokens=answer.info.tokens)
+        structlog.contextvars.bind_contextvars(
+            tokens=answer.info.tokens, request_class=answer.info.served_class.name
+        )
         return answer
+
+
+def _tokens_to_proto(tokenised: Tokenised, *, with_tokens: bool) -> inference_pb2.TokenizeResponse:
+    sequences = [_sequence(tokenised.tokens, row) for row in range(tokenised.tokens.rows)]
+    if with_tokens:
+        for sequence in sequences:
+            sequence.tokens.extend(tokenised.model.tokenizer.tokens(sequence.ids))
+    return inference_pb2.TokenizeResponse(sequences=sequences, info=codec.info_to_proto(tokenised.info))
 
 
 def _sequence(tokens: TokenRows, row: int) -> inference_pb2.TokenSequence:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
@@ -12,7 +13,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from penstock_server.api.deadlines import Context, remaining_s
-from penstock_server.api.status import code_of, retry_after_s, status_of
+from penstock_server.api.status import code_of, message_of, retry_after_s, status_of
 from penstock_server.domain.errors import Draining, InvalidRequest, PenstockError
 from penstock_server.runtime.clock import Clock
 
@@ -41,6 +42,13 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
     def __init__(self, clock: Clock, is_draining: Callable[[], bool]) -> None:
         self._clock = clock
         self._is_draining = is_draining
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def idle(self) -> None:
+        """Waits until none of our methods is under way; health and reflection calls do not count."""
+        await self._idle.wait()
 
     async def intercept_service(
         self,
@@ -92,6 +100,8 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
 
     @asynccontextmanager
     async def _edge(self, method: str, context: Context) -> AsyncGenerator[None]:
+        self._in_flight += 1
+        self._idle.clear()
         start_ns = self._clock.now_ns()
         peer = context.peer()
         structlog.contextvars.clear_contextvars()
@@ -127,6 +137,9 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         finally:
             duration_ms = (self._clock.now_ns() - start_ns) / 1e6
             _log.info("rpc", method=method, code=code.name, duration_ms=round(duration_ms, 3), peer=peer)
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
 
 
 def _incident(err: BaseException) -> str:
@@ -143,7 +156,7 @@ async def _abort(context: Context, error: PenstockError) -> None:
     delay_s = retry_after_s(error)
     if delay_s is not None:
         trailers.append(("grpc-retry-pushback-ms", str(max(1, int(delay_s * 1000)))))
-    await context.abort(code_of(error), error.message, tuple(trailers))
+    await context.abort(code_of(error), message_of(error), tuple(trailers))
 
 
 def _code_of_cancelled(context: Context) -> grpc.StatusCode:

@@ -45,8 +45,13 @@ def build_server(
         # Live streams may be silent for minutes; clients may ping to keep middleboxes awake.
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
+        # A client that vanished without a word is noticed, and its streams end.
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
     ]
-    server = grpc.aio.server(interceptors=[edge], options=options)
+    server = grpc.aio.server(
+        interceptors=[edge], options=options, maximum_concurrent_rpcs=config.requests.concurrent_rpcs_max
+    )
     inference_pb2_grpc.add_InferenceServiceServicer_to_server(services.inference, server)
     bulk_pb2_grpc.add_BulkServiceServicer_to_server(services.bulk, server)
     model_pb2_grpc.add_ModelServiceServicer_to_server(services.models, server)

@@ -29,6 +29,11 @@ STATUS_BY_ERROR: dict[type[errors.PenstockError], grpc.StatusCode] = {
     errors.ModelBroken: grpc.StatusCode.INTERNAL,
 }
 
+# Errors travel in trailers, of which gRPC takes 8 KiB by default; UTF-8 and base64 can make five of one.
+_MESSAGE_CHARS_MAX = 400
+_METADATA_CHARS_MAX = 120
+_VIOLATIONS_MAX = 8
+
 # When trying again makes sense after an UNAVAILABLE. Chosen: models load in about a second.
 _UNAVAILABLE_RETRY_S = 1.0
 
@@ -36,6 +41,19 @@ _UNAVAILABLE_RETRY_S = 1.0
 def code_of(error: errors.PenstockError) -> grpc.StatusCode:
     """Returns the gRPC status of an error; INTERNAL for one that the table does not have."""
     return STATUS_BY_ERROR.get(type(error), grpc.StatusCode.INTERNAL)
+
+
+def message_of(error: errors.PenstockError) -> str:
+    """Returns an error's text as it is sent: cut, since it may repeat what the caller wrote."""
+    return shorten(error.message, _MESSAGE_CHARS_MAX)
+
+
+def shorten(text: str, chars_max: int) -> str:
+    """Cuts a text in its middle."""
+    if len(text) <= chars_max:
+        return text
+    half = (chars_max - 1) // 2
+    return f"{text[:half]}…{text[-half:]}"
 
 
 def retry_after_s(error: errors.PenstockError) -> float | None:
@@ -50,13 +68,15 @@ def retry_after_s(error: errors.PenstockError) -> float | None:
 def status_of(error: errors.PenstockError) -> status_pb2.Status:
     """Builds the status of an error, with ErrorInfo and, where they apply, BadRequest and RetryInfo."""
     code: int = code_of(error).value[0]
-    status = status_pb2.Status(code=code, message=error.message)
-    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
+    status = status_pb2.Status(code=code, message=message_of(error))
+    metadata = {name: shorten(value, _METADATA_CHARS_MAX) for name, value in error.metadata.items()}
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)
     status.details.add().Pack(info)
     if isinstance(error, errors.InvalidRequest) and error.violations:
         bad_request = error_details_pb2.BadRequest()
-        for violation in error.violations:
-            bad_request.field_violations.add(field=violation.field, description=violation.description)
+        for violation in error.violations[:_VIOLATIONS_MAX]:
+            description = shorten(violation.description, _METADATA_CHARS_MAX)
+            bad_request.field_violations.add(field=violation.field, description=description)
         status.details.add().Pack(bad_request)
     delay_s = retry_after_s(error)
     if delay_s is not None:

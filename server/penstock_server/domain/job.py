@@ -135,7 +135,7 @@ class Job:
         state: Where it stands.
         progress: How far it is.
         is_validated: Whether its rows are counted.
-        error: Why it FAILED; None otherwise.
+        error: Why it FAILED, or why the server paused it; None otherwise.
         create_time_ns: When it was created.
         start_time_ns: When its first row was computed.
         end_time_ns: When it ended.

@@ -9,6 +9,9 @@ from typing import NamedTuple
 
 from penstock_server.domain.tasks import ScoreFunction, Task, Truncation
 
+# Longest row that any model may have, in tokens: what a lane has memory for.
+TOKENS_MAX = 32_768
+
 
 class ModelKey(NamedTuple):
     """Name and version: together they name one immutable folder."""

@@ -50,9 +50,9 @@ class ScoreFunction(Enum):
 
 @dataclass(frozen=True, slots=True)
 class RequestOptions:
-    """Options of every request. ``tokens_max`` None means the model's own limit."""
+    """Options of every request. None means: as the server, the model or the kind of request has it."""
 
-    request_class: RequestClass = RequestClass.LIVE
+    request_class: RequestClass | None = None
     overload_policy: OverloadPolicy = OverloadPolicy.REJECT
     truncation: Truncation | None = None
     tokens_max: int | None = None

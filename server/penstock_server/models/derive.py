@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from penstock_server.domain.errors import ModelBroken
-from penstock_server.domain.model import ModelKey, ModelManifest, Pooling
+from penstock_server.domain.model import TOKENS_MAX, ModelKey, ModelManifest, Pooling
 from penstock_server.domain.tasks import ScoreFunction, Task, Truncation
 from penstock_server.models import onnx_scan
 from penstock_server.models.huggingface import (
@@ -268,8 +268,13 @@ class _Derivation:
                 f"tokens_max = {said}, but the model has positions for {positions} tokens only. Correct "
                 f"{SETTINGS_FILE}."
             )
+        if said is not None and said > TOKENS_MAX:
+            raise self._broken(
+                f"tokens_max = {said}, but no model may have rows of more than {TOKENS_MAX} tokens. Correct "
+                f"{SETTINGS_FILE}."
+            )
         limit = said or read_tokens_max(self._folder, self._sources.config) or _TOKENS_MAX_DEFAULT
-        return limit if positions is None else min(limit, positions)
+        return min(limit, TOKENS_MAX if positions is None else positions, TOKENS_MAX)
 
     def _tokenizer_path(self) -> Path:
         for path in (self._folder / "tokenizer.json", self._onnx_path.parent / "tokenizer.json"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock_server.domain.answer import Classifications
+from penstock_server.domain.answer import Classifications, Vectors
 from penstock_server.domain.errors import InvalidRequest, NotBuilt, TaskNotSupported
 from penstock_server.domain.model import ModelManifest
 from penstock_server.domain.tasks import ClassifyOptions, EmbedOptions, ScoreFunction, Task, TaskOptions
@@ -37,6 +37,15 @@ def check_options(manifest: ModelManifest, options: TaskOptions) -> None:
         _check_embed(manifest, options.embed)
     else:
         _check_classify(options.classify)
+
+
+def finish(
+    outputs: NDArray[np.float32], manifest: ModelManifest, options: TaskOptions
+) -> Vectors | Classifications:
+    """Turns an engine's outputs into answers with the head of the task."""
+    if options.task is Task.EMBED:
+        return Vectors(finish_embed(outputs, manifest, options.embed))
+    return finish_classify(outputs, manifest, options.classify)
 
 
 def finish_embed(

@@ -99,7 +99,7 @@ class ModelTable:
                 return entry.loaded
         if any(entry.state is ModelState.LOADING for entry in entries):
             raise ModelLoading(f"Model {name!r} is being loaded; try again in a moment.", model=name)
-        raise ModelBroken(f"Model {name!r} could not be loaded: {entries[0].error}", model=name)
+        raise ModelBroken(f"Model {name!r} could not be loaded; the server's log says why.", model=name)
 
     async def _load(self, entry: ModelEntry, listener: StateListener) -> None:
         try:
@@ -111,9 +111,11 @@ class ModelTable:
             entry.loaded = loaded
             entry.state = ModelState.READY
         except PenstockError as err:
-            entry.state = ModelState.FAILED
-            entry.error = err.message
+            entry.state, entry.error = ModelState.FAILED, err.message
             _log.error("model_broken", model=str(entry.key), error=err.message)
+        except Exception as err:  # noqa: BLE001 - one model's fault must not keep the others from starting
+            entry.state, entry.error = ModelState.FAILED, f"{type(err).__name__}; the server's log says more"
+            _log.error("model_broken", model=str(entry.key), exc_info=err)
         await listener.model_changed(entry)
 
     def _prepare_bulk(self, manifest: ModelManifest) -> None:

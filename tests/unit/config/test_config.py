@@ -32,6 +32,12 @@ def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> N
         ("[lanes]\nlive_batch_tokens_max = 99999\n", "live_tokens_max"),
         ("[requests]\ntext_bytes_max = 99999999\n", "message_bytes_max"),
         ('host = "0.0.0.0"\n', "TLS"),
+        ("[bulk]\nwindows_in_memory_max = 0\n", "windows_in_memory_max"),
+        ("[requests]\ntext_bytes_max = -5\n", "text_bytes_max"),
+        ("[lanes]\nbulk_lanes = 100000\n", "bulk_lanes"),
+        ("[lanes]\nlookahead_rows = 0\n", "lookahead_rows"),
+        ("drain_grace_s = inf\n", "drain_grace_s"),
+        ("drain_grace_s = nan\n", "drain_grace_s"),
     ],
 )
 def test_wrong_configuration_is_named(tmp_path: Path, text: str, words: str) -> None:

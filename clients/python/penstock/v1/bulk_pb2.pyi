@@ -66,9 +66,9 @@ class _JobStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumT
     JOB_STATE_VALIDATING: _JobState.ValueType  # 1
     """The input is being read and its rows counted."""
     JOB_STATE_RUNNING: _JobState.ValueType  # 2
-    """Rows are being computed."""
+    """Rows are being computed, or the job waits for its turn."""
     JOB_STATE_PAUSED: _JobState.ValueType  # 3
-    """Nothing is computed until ResumeJob."""
+    """Nothing is computed until ResumeJob. If the server paused the job, `error` says why."""
     JOB_STATE_FINALIZING: _JobState.ValueType  # 4
     """All rows are done; result files are being written."""
     JOB_STATE_SUCCEEDED: _JobState.ValueType  # 5
@@ -90,9 +90,9 @@ JOB_STATE_UNSPECIFIED: JobState.ValueType  # 0
 JOB_STATE_VALIDATING: JobState.ValueType  # 1
 """The input is being read and its rows counted."""
 JOB_STATE_RUNNING: JobState.ValueType  # 2
-"""Rows are being computed."""
+"""Rows are being computed, or the job waits for its turn."""
 JOB_STATE_PAUSED: JobState.ValueType  # 3
-"""Nothing is computed until ResumeJob."""
+"""Nothing is computed until ResumeJob. If the server paused the job, `error` says why."""
 JOB_STATE_FINALIZING: JobState.ValueType  # 4
 """All rows are done; result files are being written."""
 JOB_STATE_SUCCEEDED: JobState.ValueType  # 5
@@ -561,7 +561,9 @@ class Job(google.protobuf.message.Message):
 
     @property
     def error(self) -> google.rpc.status_pb2.Status:
-        """Why the job FAILED; unset otherwise."""
+        """Why the job FAILED or was paused by the server: its model is gone or broken, or the disk is full. Unset
+        otherwise; ResumeJob clears it.
+        """
 
     @property
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:

@@ -547,7 +547,8 @@ class StreamText(google.protobuf.message.Message):
     """
     key: builtins.str
     """Latest wins: a text supersedes an earlier one with the same key that is not yet being computed;
-    the earlier one is answered with `superseded`. Empty: never superseded.
+    the earlier one is answered with `superseded`. Empty: never superseded. INVALID_ARGUMENT for this text if over
+    128 bytes.
     """
     @property
     def input(self) -> penstock.v1.common_pb2.TextInput:

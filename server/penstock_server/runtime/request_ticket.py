@@ -1,0 +1,129 @@
+"""A request on its way from its texts to its answer."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penstock_kernels import TokenRows
+from penstock_server.domain.answer import Answer, AnswerInfo
+from penstock_server.domain.errors import PenstockError
+from penstock_server.domain.tasks import RequestClass, RequestOptions, TaskOptions
+from penstock_server.domain.work import BatchTimes, Work
+from penstock_server.models.heads import finish
+from penstock_server.models.loaded import LoadedModel
+from penstock_server.runtime.clock import Clock
+from penstock_server.runtime.dispatcher import Dispatcher
+
+
+@dataclass(frozen=True, slots=True)
+class TextRow:
+    """A text or text pair as it came."""
+
+    text: str
+    pair: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceCall:
+    """What a caller asks for, parsed and checked for form."""
+
+    model: LoadedModel
+    task: TaskOptions
+    options: RequestOptions
+    deadline_ns: int | None
+
+
+class RequestTicket:
+    """A request on its way. Takes its rows' outputs and becomes its answer."""
+
+    def __init__(self, call: InferenceCall, clock: Clock, arrival_ns: int) -> None:
+        self._call = call
+        self._clock = clock
+        self._arrival_ns = arrival_ns
+        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._dispatcher: Dispatcher | None = None
+        self._work: Work | None = None
+        self._outputs: NDArray[np.float32] | None = None
+        self._rows_left = 0
+        self._admitted_ns = arrival_ns
+        self._last_start_ns = arrival_ns
+        self._compute_ns = 0
+
+    @property
+    def is_started(self) -> bool:
+        """Whether rows have been put into a batch."""
+        return self._work is not None and self._work.started
+
+    def submit(self, tokens: TokenRows, request_class: RequestClass, dispatcher: Dispatcher) -> None:
+        """Queues the tokenised rows. Raises what ``Dispatcher.submit`` raises."""
+        self._admitted_ns = self._clock.now_ns()
+        self._rows_left = tokens.rows
+        options = self._call.options
+        self._work = Work(
+            model=self._call.model.manifest.key,
+            request_class=request_class,
+            tokens=tokens,
+            rows=np.arange(tokens.rows, dtype=np.int32),
+            sink=self,
+            arrival_ns=self._arrival_ns,
+            deadline_ns=self._call.deadline_ns,
+        )
+        self._dispatcher = dispatcher
+        dispatcher.submit(self._work, options.overload_policy)
+
+    def cancel(self) -> None:
+        """Drops the rows that are not in a batch yet; ``answer`` may then wait for ever."""
+        if self._work is not None and self._dispatcher is not None and not self._done.done():
+            self._dispatcher.cancel(self._work)
+
+    async def answer(self) -> Answer:
+        """Waits for the answer. Cancelling the wait drops the rows.
+
+        Raises:
+            PenstockError: A row could not be computed; the other rows' outputs are dropped.
+        """
+        try:
+            await self._done
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+        assert self._outputs is not None
+        assert self._work is not None
+        outcome = finish(self._outputs, self._call.model.manifest, self._call.task)
+        return Answer(outcome, self._info(self._work))
+
+    def deliver(self, rows: NDArray[np.int32], outputs: NDArray[np.float32], times: BatchTimes) -> None:
+        """Takes the outputs of some rows."""
+        if self._outputs is None:
+            assert self._work is not None
+            self._outputs = np.empty((len(self._work.rows), outputs.shape[1]), np.float32)
+        self._outputs[rows] = outputs
+        self._rows_left -= len(rows)
+        self._last_start_ns = max(self._last_start_ns, times.start_ns)
+        self._compute_ns = max(self._compute_ns, times.end_ns - times.start_ns)
+        if self._rows_left == 0 and not self._done.done():
+            self._done.set_result(None)
+
+    def fail(self, rows: NDArray[np.int32], error: PenstockError) -> None:
+        """Fails the whole request with the first error; its other rows need not be computed any more."""
+        if not self._done.done():
+            self.cancel()
+            self._done.set_exception(error)
+            # A caller that has gone does not fetch it; that is no defect to report at collection.
+            self._done.exception()
+
+    def _info(self, work: Work) -> AnswerInfo:
+        return AnswerInfo(
+            model=work.model,
+            served_class=work.request_class,
+            total_ns=self._clock.now_ns() - self._arrival_ns,
+            tokenise_ns=self._admitted_ns - self._arrival_ns,
+            queue_ns=self._last_start_ns - self._admitted_ns,
+            compute_ns=self._compute_ns,
+            tokens=int(work.tokens.starts[-1]),
+            truncated_rows=int(np.count_nonzero(work.tokens.truncated)),
+        )
