@@ -301,6 +301,12 @@ class Bulk(bulk_pb2_grpc.BulkServiceServicer):
         self._script.enter(request, context)
         return bulk_pb2.ResumeJobResponse(job=self._job(1))
 
+    def RetryFailedRows(
+        self, request: bulk_pb2.RetryFailedRowsRequest, context: Context
+    ) -> bulk_pb2.RetryFailedRowsResponse:
+        self._script.enter(request, context)
+        return bulk_pb2.RetryFailedRowsResponse()
+
     def DeleteJob(self, request: bulk_pb2.DeleteJobRequest, context: Context) -> bulk_pb2.DeleteJobResponse:
         self._script.enter(request, context)
         return bulk_pb2.DeleteJobResponse()
