@@ -145,18 +145,18 @@ class OneModel:
     model: LoadedModel
 
     def get(self, name: str, version: str) -> LoadedModel:
-        if name != MODEL.name or version not in ("", MODEL.version):
+        if name != self.model.manifest.key.name or version not in ("", MODEL.version):
             raise UnknownModel(f"There is no model {name!r}.")
         return self.model
 
 
-def sums_model(folder: Path, task: Task = Task.EMBED) -> LoadedModel:
+def sums_model(folder: Path, task: Task = Task.EMBED, name: str = MODEL.name) -> LoadedModel:
     """A model with a real tokenizer that spells every word of a to z."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "tokenizer.json"
     path.write_text(json.dumps(_letters_tokenizer()), encoding="utf-8")
     manifest = ModelManifest(
-        key=MODEL,
+        key=ModelKey(name, MODEL.version),
         folder=folder,
         onnx_path=folder / "model.onnx",
         tokenizer_path=path,

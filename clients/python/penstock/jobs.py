@@ -50,7 +50,7 @@ class Job:
         time_left_s: Predicted time until all rows are done; None if unknown.
         display_name: The caller's own words for the job.
         upload_id: The input.
-        error: Why the job as a whole failed; None otherwise.
+        error: Why the job failed, or why the server paused it; None otherwise.
         create_time: When it was created.
         start_time: When its first row was computed; None before.
         end_time: When it ended; None before.

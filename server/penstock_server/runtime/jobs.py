@@ -22,7 +22,16 @@ from penstock_server.bulk.journal import JobPage, JobStore
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.bulk.results import ResultRows
 from penstock_server.bulk.uploads import UploadStore
-from penstock_server.domain.errors import Draining, InvalidRequest, ModelLoading, PenstockError, WrongState
+from penstock_server.domain.errors import (
+    Draining,
+    InvalidRequest,
+    ModelBroken,
+    ModelLoading,
+    PenstockError,
+    StorageFull,
+    UnknownModel,
+    WrongState,
+)
 from penstock_server.domain.job import FileFormat, Job, JobError, JobSpec, JobState, RowSelection
 from penstock_server.domain.tasks import Task
 from penstock_server.models.loaded import LoadedModel
@@ -34,8 +43,12 @@ from penstock_server.runtime.job_run import JobRun, WorkSubmitter
 from penstock_server.runtime.job_tasks import JobTasks
 
 _MODEL_WAIT_S = 0.5
+# How long the journal is left alone after it found the disk full. Chosen: people make room within minutes.
+_STORAGE_WAIT_S = 5.0
 _STARTABLE = (JobState.VALIDATING, JobState.RUNNING)
 _STOPPABLE = (*_STARTABLE, JobState.PAUSED)
+# What the operator can mend, so that the job can go on: another models folder, a repaired model, more room.
+_MENDABLE = (UnknownModel, ModelBroken, StorageFull)
 
 _log = structlog.get_logger(__name__)
 
@@ -281,13 +294,17 @@ class JobRunner:
     async def _run(self, job_id: str) -> None:
         try:
             await self._advance(job_id)
+        except _MENDABLE as err:
+            _log.warning("job_paused", job=job_id, reason=err.reason, error=err.message)
+            await self._stop_for(job_id, JobState.PAUSED, JobError(err.reason, err.message))
         except PenstockError as err:
             _log.warning("job_failed", job=job_id, reason=err.reason, error=err.message)
-            await self._fail(job_id, JobError(err.reason, err.message))
+            await self._stop_for(job_id, JobState.FAILED, JobError(err.reason, err.message))
         except Exception:  # noqa: BLE001 - the task's owner: whatever fails must end the job, not vanish
             incident = uuid.uuid4().hex[:12]
             _log.exception("job_failed", job=job_id, incident=incident)
-            await self._fail(job_id, JobError("INTERNAL", f"The server failed. Incident {incident}."))
+            error = JobError("INTERNAL", f"The server failed. Incident {incident}.")
+            await self._stop_for(job_id, JobState.FAILED, error)
 
     async def _advance(self, job_id: str) -> None:
         """Takes a job from the state it is in as far as it goes."""
@@ -360,20 +377,44 @@ class JobRunner:
 
     async def _finalise(self, job: Job) -> None:
         is_cancelled = job.state is JobState.CANCELLING
-        if job.is_validated:
-            folder = self._job_folder(job.id)
-            await self._results.export(job, folder, FileFormat.PARQUET, RowSelection.SUCCEEDED)
-            if job.progress.failed:
-                await self._results.export(job, folder, FileFormat.PARQUET, RowSelection.FAILED)
-        state = JobState.CANCELLED if is_cancelled else JobState.SUCCEEDED
-        await self._move(job.id, state, sources=(job.state,))
-
-    async def _fail(self, job_id: str, error: JobError) -> None:
-        unfinished = [state for state in JobState if not state.has_ended]
         try:
-            await self._move(job_id, JobState.FAILED, sources=unfinished, error=error)
-        except WrongState:
-            _log.info("job_had_ended", job=job_id)
+            await self._export(job)
+        except StorageFull:
+            # A cancelled job must not come back; its files are written when somebody asks for them.
+            if not is_cancelled:
+                raise
+        state = JobState.CANCELLED if is_cancelled else JobState.SUCCEEDED
+        await self._move_when_there_is_room(job.id, state, sources=(job.state,))
+
+    async def _export(self, job: Job) -> None:
+        if not job.is_validated:
+            return
+        folder = self._job_folder(job.id)
+        await self._results.export(job, folder, FileFormat.PARQUET, RowSelection.SUCCEEDED)
+        if job.progress.failed:
+            await self._results.export(job, folder, FileFormat.PARQUET, RowSelection.FAILED)
+
+    async def _stop_for(self, job_id: str, state: JobState, error: JobError) -> None:
+        """Moves a job to PAUSED or FAILED because of an error, unless it has ended or is being cancelled."""
+        sources = {each for each in JobState if not each.has_ended}
+        if state is JobState.PAUSED:
+            sources.remove(JobState.CANCELLING)
+        try:
+            await self._move_when_there_is_room(job_id, state, sources=sources, error=error)
+        except WrongState as err:
+            _log.info("job_went_on", job=job_id, message=err.message)
+
+    async def _move_when_there_is_room(
+        self, job_id: str, state: JobState, *, sources: Collection[JobState], error: JobError | None = None
+    ) -> None:
+        """Moves a job on behalf of the server, which cannot tell a full disk to anybody but try again."""
+        while True:
+            try:
+                await self._move(job_id, state, sources=sources, error=error)
+            except StorageFull:
+                await self._sleep(_STORAGE_WAIT_S)
+            else:
+                return
 
     async def _move(
         self, job_id: str, state: JobState, *, sources: Collection[JobState], error: JobError | None = None
