@@ -18,8 +18,8 @@ from penstock_server.domain.errors import PenstockError
 from penstock_server.domain.job import JobSpec, RowFailure
 from penstock_server.domain.tasks import RequestClass, Truncation
 from penstock_server.domain.work import BatchTimes, Work
+from penstock_server.models.heads import finish
 from penstock_server.models.loaded import LoadedModel
-from penstock_server.runtime.inference import finish
 from penstock_server.runtime.job_progress import JobTracker
 
 if TYPE_CHECKING:
