@@ -15,7 +15,7 @@ from penstock_server.api.messages import Messages
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.bulk.uploads import Upload as UploadState
 from penstock_server.bulk.uploads import UploadSession, UploadStore
-from penstock_server.domain.errors import Draining, InvalidRequest
+from penstock_server.domain.errors import Draining, InvalidRequest, NotBuilt, WrongState
 from penstock_server.domain.job import FileFormat, RowSelection
 from penstock_server.runtime.job_results import in_thread
 from penstock_server.runtime.jobs import JobRunner
@@ -53,10 +53,9 @@ class BulkServicer(bulk_pb2_grpc.BulkServiceServicer):
         self, request: bulk_pb2.CreateJobRequest, context: Context
     ) -> bulk_pb2.CreateJobResponse:
         """Starts a job over a complete upload."""
-        if len(request.request_id.encode()) > self._limits.request_id_bytes_max:
-            raise InvalidRequest.of_field(
-                "request_id", f"is longer than {self._limits.request_id_bytes_max} bytes"
-            )
+        bulk_codec.bounded(request.request_id, "request_id", self._limits.id_bytes_max)
+        # Checked first: a source of a later release leaves the upload's id empty.
+        bulk_codec.check_built(request.spec)
         upload = await self._upload(request.spec.upload_id, "spec.upload_id")
         spec = bulk_codec.spec_from_proto(request.spec, upload.file_name, self._limits)
         job = await self._jobs.create(spec, request.request_id)
@@ -66,7 +65,7 @@ class BulkServicer(bulk_pb2_grpc.BulkServiceServicer):
         self, request: bulk_pb2.GetJobRequest, context: Context
     ) -> bulk_pb2.GetJobResponse:
         """Tells a job's state and progress."""
-        job = await self._jobs.get(_required(request.job_id))
+        job = await self._jobs.get(self._id(request.job_id))
         return bulk_pb2.GetJobResponse(job=bulk_codec.job_to_proto(job))
 
     async def ListJobs(  # noqa: N802 - gRPC's name
@@ -78,7 +77,8 @@ class BulkServicer(bulk_pb2_grpc.BulkServiceServicer):
                 "page_size", f"must be from 1 to {self._limits.page_jobs_max} (0: the default)"
             )
         page_size = request.page_size or self._limits.page_jobs_default
-        states = [bulk_codec.state_from_proto(number) for number in request.states]
+        states = {bulk_codec.state_from_proto(number) for number in request.states}
+        bulk_codec.bounded(request.page_token, "page_token", self._limits.id_bytes_max)
         page = await self._jobs.page(page_size, request.page_token, states)
         return bulk_pb2.ListJobsResponse(
             jobs=[bulk_codec.job_to_proto(job) for job in page.jobs], next_page_token=page.next_page_token
@@ -96,7 +96,7 @@ class BulkServicer(bulk_pb2_grpc.BulkServiceServicer):
                 f"must be from {limits.watch_interval_ms_min:,} to {limits.watch_interval_ms_max:,} "
                 "(0: the default)",
             )
-        watched = self._jobs.watch(_required(request.job_id), interval_ms / _MILLISECONDS)
+        watched = self._jobs.watch(self._id(request.job_id), interval_ms / _MILLISECONDS)
         async with aclosing(watched) as jobs:
             async for job in jobs:
                 yield bulk_pb2.WatchJobResponse(job=bulk_codec.job_to_proto(job))
@@ -105,7 +105,7 @@ class BulkServicer(bulk_pb2_grpc.BulkServiceServicer):
         self, request: bulk_pb2.ReadResultsRequest, context: Context
     ) -> AsyncGenerator[bulk_pb2.ReadResultsResponse]:
         """Sends finished rows, or the bytes of a result file."""
-        job_id = _required(request.job_id)
+        job_id = self._id(request.job_id)
         selection = bulk_codec.selection_from_proto(request.selection)
         file_format = bulk_codec.result_format_from_proto(request.format)
         for name, value in (("start_row", request.start_row), ("rows_max", request.rows_max)):
@@ -126,28 +126,46 @@ class BulkServicer(bulk_pb2_grpc.BulkServiceServicer):
         self, request: bulk_pb2.PauseJobRequest, context: Context
     ) -> bulk_pb2.PauseJobResponse:
         """Stops computing rows, keeping what is done."""
-        job = await self._jobs.pause(_required(request.job_id))
+        job = await self._jobs.pause(self._id(request.job_id))
         return bulk_pb2.PauseJobResponse(job=bulk_codec.job_to_proto(job))
 
     async def ResumeJob(  # noqa: N802 - gRPC's name
         self, request: bulk_pb2.ResumeJobRequest, context: Context
     ) -> bulk_pb2.ResumeJobResponse:
         """Goes on with a paused job."""
-        job = await self._jobs.resume(_required(request.job_id))
+        job = await self._jobs.resume(self._id(request.job_id))
         return bulk_pb2.ResumeJobResponse(job=bulk_codec.job_to_proto(job))
+
+    async def RetryFailedRows(  # noqa: N802 - gRPC's name
+        self, request: bulk_pb2.RetryFailedRowsRequest, context: Context
+    ) -> bulk_pb2.RetryFailedRowsResponse:
+        """Refused in this release, after what will be refused in any."""
+        job_id = self._id(request.job_id)
+        bulk_codec.bounded(request.request_id, "request_id", self._limits.id_bytes_max)
+        job = await self._jobs.get(job_id)
+        if not job.state.has_ended:
+            raise WrongState(
+                f"Job {job_id} is {job.state.name}; wait until it has ended, or cancel it.",
+                job_id=job_id,
+                state=job.state.name,
+            )
+        raise NotBuilt(
+            "Trying failed rows again is not in this release; read them with ReadResults "
+            "(ROW_SELECTION_FAILED) and make a job over a file of them."
+        )
 
     async def CancelJob(  # noqa: N802 - gRPC's name
         self, request: bulk_pb2.CancelJobRequest, context: Context
     ) -> bulk_pb2.CancelJobResponse:
         """Ends a job, keeping what is done."""
-        job = await self._jobs.cancel(_required(request.job_id))
+        job = await self._jobs.cancel(self._id(request.job_id))
         return bulk_pb2.CancelJobResponse(job=bulk_codec.job_to_proto(job))
 
     async def DeleteJob(  # noqa: N802 - gRPC's name
         self, request: bulk_pb2.DeleteJobRequest, context: Context
     ) -> bulk_pb2.DeleteJobResponse:
         """Removes a job that has ended, with its input and results."""
-        await self._jobs.delete(_required(request.job_id))
+        await self._jobs.delete(self._id(request.job_id))
         return bulk_pb2.DeleteJobResponse()
 
     async def _receive(self, messages: Messages[bulk_pb2.UploadRequest]) -> UploadState:
@@ -173,11 +191,15 @@ class BulkServicer(bulk_pb2_grpc.BulkServiceServicer):
         header = request.header
         crc32c = header.crc32c if header.HasField("crc32c") else None
         if header.upload_id:
-            return await asyncio.to_thread(self._uploads.resume, header.upload_id, header.size_bytes, crc32c)
+            upload_id = self._id(header.upload_id, "header.upload_id")
+            return await asyncio.to_thread(self._uploads.resume, upload_id, header.size_bytes, crc32c)
         return await asyncio.to_thread(self._uploads.open, header.file_name, header.size_bytes, crc32c)
 
     async def _upload(self, upload_id: str, field: str) -> UploadState:
-        return await asyncio.to_thread(self._uploads.get, _required(upload_id, field))
+        return await asyncio.to_thread(self._uploads.get, self._id(upload_id, field))
+
+    def _id(self, value: str, field: str = "job_id") -> str:
+        return bulk_codec.required(value, field, self._limits.id_bytes_max)
 
     async def _rows(
         self, job_id: str, request: bulk_pb2.ReadResultsRequest, selection: RowSelection
@@ -215,9 +237,3 @@ async def _blocks(path: Path, block_bytes: int) -> AsyncGenerator[bytes]:
             yield data
     finally:
         file.close()
-
-
-def _required(value: str, field: str = "job_id") -> str:
-    if not value:
-        raise InvalidRequest.of_field(field, "is required")
-    return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2, timestamp_pb2
@@ -17,7 +18,7 @@ from penstock_server.bulk.parts import RowStatus
 from penstock_server.bulk.results import ResultRows
 from penstock_server.bulk.uploads import Upload
 from penstock_server.domain.answer import Classifications, Vectors
-from penstock_server.domain.errors import InvalidRequest
+from penstock_server.domain.errors import InvalidRequest, NotBuilt
 from penstock_server.domain.job import (
     FileFormat,
     InputColumns,
@@ -29,6 +30,7 @@ from penstock_server.domain.job import (
     RowSelection,
 )
 from penstock_server.domain.tasks import (
+    OverloadPolicy,
     RequestClass,
     RequestOptions,
     ScoreFunction,
@@ -63,6 +65,11 @@ _STATE_NUMBERS: dict[JobState, bulk_pb2.JobState.ValueType] = {
     JobState.EXPIRED: bulk_pb2.JOB_STATE_EXPIRED,
 }
 _STATES: dict[int, JobState] = {number: state for state, number in _STATE_NUMBERS.items()}
+_POLICY_NUMBERS: dict[OverloadPolicy, common_pb2.OverloadPolicy.ValueType] = {
+    OverloadPolicy.REJECT: common_pb2.OVERLOAD_POLICY_REJECT,
+    OverloadPolicy.DEMOTE_TO_FLEX: common_pb2.OVERLOAD_POLICY_DEMOTE_TO_FLEX,
+    OverloadPolicy.DEMOTE_TO_BULK: common_pb2.OVERLOAD_POLICY_DEMOTE_TO_BULK,
+}
 _TRUNCATION_NUMBERS: dict[Truncation | None, common_pb2.Truncation.ValueType] = {
     None: common_pb2.TRUNCATION_UNSPECIFIED,
     Truncation.ERROR: common_pb2.TRUNCATION_ERROR,
@@ -86,17 +93,16 @@ def spec_from_proto(message: bulk_pb2.JobSpec, file_name: str, limits: BulkLimit
     Args:
         message: The message.
         file_name: Name of the upload; tells the format if the message does not.
-        limits: Bounds the display name.
+        limits: Bounds the names.
 
     Raises:
         InvalidRequest: A field is missing or wrong.
+        NotBuilt: A field is of a later release.
     """
+    check_built(message)
     if not message.model.name:
         raise InvalidRequest.of_field("spec.model.name", "is required; ListModels tells the names")
-    if len(message.display_name.encode()) > limits.display_name_bytes_max:
-        raise InvalidRequest.of_field(
-            "spec.display_name", f"is longer than {limits.display_name_bytes_max} bytes"
-        )
+    options = codec.options_from_proto(message.options)
     return JobSpec(
         model=codec.model_from_proto(message.model),
         task=TaskOptions(
@@ -107,32 +113,79 @@ def spec_from_proto(message: bulk_pb2.JobSpec, file_name: str, limits: BulkLimit
         upload_id=message.upload_id,
         input_format=input_format_from_proto(message.input_format, file_name),
         columns=InputColumns(
-            text=message.text_column or _DEFAULT_TEXT_COLUMN,
-            pair=message.text_pair_column or None,
-            key=message.key_column or None,
+            text=_column(message.text_column, "spec.text_column", limits) or _DEFAULT_TEXT_COLUMN,
+            pair=_column(message.text_pair_column, "spec.text_pair_column", limits) or None,
+            key=_column(message.key_column, "spec.key_column", limits) or None,
         ),
-        options=codec.options_from_proto(message.options, RequestClass.BULK),
+        options=replace(options, request_class=RequestClass.BULK),
         vectors_as_numbers=codec.vector_format_from_proto(message.embed)
         == common_pb2.VECTOR_FORMAT_REPEATED_FLOAT,
-        display_name=message.display_name,
+        display_name=bounded(message.display_name, "spec.display_name", limits.display_name_bytes_max),
     )
+
+
+def check_built(spec: bulk_pb2.JobSpec) -> None:
+    """Refuses what the contract has and this release has not, so that nobody believes it is done.
+
+    Raises:
+        NotBuilt: Names the field.
+    """
+    present = {
+        "input_url": spec.WhichOneof("source") == "input_url",
+        "carry_columns": len(spec.carry_columns) > 0,
+        "output_url": spec.output_url != "",
+        "expire_time": spec.HasField("expire_time"),
+        "not_before": spec.HasField("not_before"),
+        "windows": len(spec.windows) > 0,
+        "weight": spec.weight != 0,
+        "share_max": spec.share_max != 0,
+        "failed_rows_max": spec.HasField("failed_rows_max"),
+        "options.explain": spec.options.explain,
+        # Clients that send an empty message ask for nothing; the task itself is refused by the model.
+        "tag": spec.tag.ByteSize() > 0 and spec.task != common_pb2.TASK_TAG,
+    }
+    for name, is_set in present.items():
+        if is_set:
+            raise NotBuilt(f"spec.{name} is not in this release; leave it out.", field=f"spec.{name}")
+
+
+def required(value: str, field: str, bytes_max: int) -> str:
+    """Reads an id that must be there."""
+    if not value:
+        raise InvalidRequest.of_field(field, "is required")
+    return bounded(value, field, bytes_max)
+
+
+def bounded(value: str, field: str, bytes_max: int) -> str:
+    """Reads a text of bounded length: it may be kept, and repeated in logs and errors."""
+    if len(value.encode()) > bytes_max:
+        raise InvalidRequest.of_field(field, f"is longer than {bytes_max} bytes")
+    return value
+
+
+def _column(name: str, field: str, limits: BulkLimits) -> str:
+    return bounded(name, field, limits.column_bytes_max)
 
 
 def input_format_from_proto(number: int, file_name: str) -> FileFormat:
     """Reads the format of an input; unset, the file's name tells it."""
     if number == bulk_pb2.FILE_FORMAT_UNSPECIFIED:
         return format_of_name(file_name)
-    if number not in _FORMATS:
-        raise InvalidRequest.of_field("spec.input_format", f"{number} is not a known value")
-    return _FORMATS[number]
+    return _format(number, "spec.input_format")
 
 
 def result_format_from_proto(number: int) -> FileFormat | None:
     """Reads the format of a result file; None: rows are wanted."""
     if number == bulk_pb2.FILE_FORMAT_UNSPECIFIED:
         return None
+    return _format(number, "format")
+
+
+def _format(number: int, field: str) -> FileFormat:
+    if number == bulk_pb2.FILE_FORMAT_ARROW:
+        raise NotBuilt(f"{field}: Arrow files are not in this release; use Parquet.", field=field)
     if number not in _FORMATS:
-        raise InvalidRequest.of_field("format", f"{number} is not a known value")
+        raise InvalidRequest.of_field(field, f"{number} is not a known value")
     return _FORMATS[number]
 
 
@@ -272,6 +325,7 @@ def _spec_to_proto(spec: JobSpec) -> bulk_pb2.JobSpec:
 def _options_to_proto(options: RequestOptions) -> common_pb2.RequestOptions:
     return common_pb2.RequestOptions(
         request_class=common_pb2.REQUEST_CLASS_BULK,
+        overload_policy=_POLICY_NUMBERS[options.overload_policy],
         truncation=_TRUNCATION_NUMBERS[options.truncation],
         tokens_max=options.tokens_max or 0,
         tenant=options.tenant,

@@ -6,6 +6,7 @@ fsynced). Whatever file the journal does not name does not exist as far as resul
 
 from __future__ import annotations
 
+import re
 import secrets
 import sqlite3
 from collections.abc import Callable, Collection, Iterable
@@ -18,6 +19,9 @@ from penstock_server.bulk.limits import BulkLimits
 from penstock_server.domain.errors import InvalidRequest, StorageFull, UnknownJob, WrongState
 from penstock_server.domain.job import Job, JobError, JobProgress, JobSpec, JobState
 
+# Largest sequence number that SQLite can hold; no job gets this one.
+_SEQUENCE_MAX = (1 << 63) - 1
+_TOKEN = re.compile("[0-9]{1,19}")
 _UNFINISHED = tuple(state.value for state in JobState if not state.has_ended)
 
 
@@ -117,9 +121,9 @@ class JobStore:
         Raises:
             InvalidRequest: The page token is not one of ours.
         """
-        if page_token and not page_token.isdecimal():
+        before = int(page_token) if _TOKEN.fullmatch(page_token) else _SEQUENCE_MAX
+        if page_token and before >= _SEQUENCE_MAX:
             raise InvalidRequest.of_field("page_token", "is not a next_page_token of this server")
-        before = int(page_token) if page_token else (1 << 63) - 1
         wanted = [state.value for state in (states or JobState)]
         marks = ", ".join("?" * len(wanted))
         rows = self._database.rows(

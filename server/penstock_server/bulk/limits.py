@@ -32,7 +32,8 @@ class BulkLimits:
         page_jobs_default: Jobs of a page unless the caller says otherwise.
         page_jobs_max: Most jobs of a page.
         display_name_bytes_max: Longest display name.
-        request_id_bytes_max: Longest request id.
+        id_bytes_max: Longest id or token that a caller may send.
+        column_bytes_max: Longest name of a column that a caller may ask for.
         result_message_bytes: Size at which a message of result rows is sent.
         result_message_rows_max: Most rows of such a message; building it holds the event loop.
         checkpoint_s: A window that takes longer is written as far as it is, this often.
@@ -59,7 +60,8 @@ class BulkLimits:
     page_jobs_default: int = 100
     page_jobs_max: int = 1000
     display_name_bytes_max: int = 512
-    request_id_bytes_max: int = 128
+    id_bytes_max: int = 128
+    column_bytes_max: int = 512
     result_message_bytes: int = _MIB
     result_message_rows_max: int = 256
     checkpoint_s: float = 15.0

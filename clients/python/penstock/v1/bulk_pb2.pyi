@@ -364,7 +364,7 @@ class JobSpec(google.protobuf.message.Message):
     input_format: global___FileFormat.ValueType
     """Format of the input. Unset: by the file name's ending (.jsonl, .ndjson, .csv, .parquet)."""
     text_column: builtins.str
-    """Column (or JSON field) that holds the text. Default: "text".
+    """Column (or JSON field) that holds the text; at most 512 bytes, as the other columns. Default: "text".
     The job FAILS with the list of columns if the input has no such column.
     """
     text_pair_column: builtins.str

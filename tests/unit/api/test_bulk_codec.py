@@ -1,0 +1,183 @@
+"""Specs of jobs: nothing of a later release is ignored, and what was set comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from penstock.v1 import bulk_pb2, common_pb2
+from penstock_server.api import bulk_codec
+from penstock_server.bulk.limits import BulkLimits
+from penstock_server.domain.errors import InvalidRequest, NotBuilt
+from penstock_server.domain.job import FileFormat, Job, JobProgress, JobState
+from penstock_server.domain.tasks import RequestClass
+
+LIMITS = BulkLimits()
+
+
+def minimal() -> bulk_pb2.JobSpec:
+    return bulk_pb2.JobSpec(
+        model=common_pb2.ModelRef(name="minilm"), task=common_pb2.TASK_EMBED, upload_id="upload-1"
+    )
+
+
+def full() -> bulk_pb2.JobSpec:
+    """Every field that this release does."""
+    return bulk_pb2.JobSpec(
+        model=common_pb2.ModelRef(name="minilm", version="2"),
+        task=common_pb2.TASK_CLASSIFY,
+        upload_id="upload-1",
+        input_format=bulk_pb2.FILE_FORMAT_CSV,
+        text_column="review",
+        text_pair_column="other",
+        key_column="id",
+        options=common_pb2.RequestOptions(
+            request_class=common_pb2.REQUEST_CLASS_BULK,
+            overload_policy=common_pb2.OVERLOAD_POLICY_DEMOTE_TO_FLEX,
+            truncation=common_pb2.TRUNCATION_LEFT,
+            tokens_max=9,
+            tenant="t",
+        ),
+        embed=common_pb2.EmbedOptions(
+            normalize=False, dimensions=64, vector_format=common_pb2.VECTOR_FORMAT_REPEATED_FLOAT
+        ),
+        classify=common_pb2.ClassifyOptions(top_k=3, score_function=common_pb2.SCORE_FUNCTION_SIGMOID),
+        display_name="caf\u00e9",
+    )
+
+
+def came_back(message: bulk_pb2.JobSpec, file_name: str = "in.csv") -> bulk_pb2.JobSpec:
+    spec = bulk_codec.spec_from_proto(message, file_name, LIMITS)
+    job = Job("job-1", spec, JobState.RUNNING, JobProgress(), False, None, 1, None, None)
+    return bulk_codec.job_to_proto(job).spec
+
+
+def test_what_a_caller_set_comes_back() -> None:
+    assert came_back(full()) == full()
+
+
+def test_the_fullest_spec_leaves_out_only_what_is_not_built() -> None:
+    unset = {field.name for field in bulk_pb2.JobSpec.DESCRIPTOR.fields} - {
+        field.name for field, _ in full().ListFields()
+    }
+    refused = {name.partition(".")[0] for name in LATER} - {"options"}
+    assert unset == refused
+
+
+@pytest.mark.parametrize("number", common_pb2.OverloadPolicy.values())
+def test_every_overload_policy_comes_back_or_its_default(number: common_pb2.OverloadPolicy.ValueType) -> None:
+    message = minimal()
+    message.options.overload_policy = number
+    policy = came_back(message).options.overload_policy
+    assert policy == (number or common_pb2.OVERLOAD_POLICY_REJECT)
+
+
+@pytest.mark.parametrize("number", common_pb2.RequestClass.values())
+def test_jobs_are_bulk_whatever_class_was_asked_for(number: common_pb2.RequestClass.ValueType) -> None:
+    message = minimal()
+    message.options.request_class = number
+    spec = bulk_codec.spec_from_proto(message, "in.csv", LIMITS)
+    assert spec.options.request_class is RequestClass.BULK
+
+
+def _source(spec: bulk_pb2.JobSpec) -> None:
+    spec.input_url = "s3://bucket/in.csv"
+
+
+def _carry(spec: bulk_pb2.JobSpec) -> None:
+    spec.carry_columns.append("stars")
+
+
+def _output(spec: bulk_pb2.JobSpec) -> None:
+    spec.output_url = "file:///out"
+
+
+def _expire(spec: bulk_pb2.JobSpec) -> None:
+    spec.expire_time.CopyFrom(Timestamp())
+
+
+def _not_before(spec: bulk_pb2.JobSpec) -> None:
+    spec.not_before.CopyFrom(Timestamp(seconds=1))
+
+
+def _windows(spec: bulk_pb2.JobSpec) -> None:
+    spec.windows.add(start_cron="0 1 * * *")
+
+
+def _weight(spec: bulk_pb2.JobSpec) -> None:
+    spec.weight = -1
+
+
+def _share(spec: bulk_pb2.JobSpec) -> None:
+    spec.share_max = float("nan")
+
+
+def _failed_rows(spec: bulk_pb2.JobSpec) -> None:
+    spec.failed_rows_max = 0
+
+
+def _explain(spec: bulk_pb2.JobSpec) -> None:
+    spec.options.explain = True
+
+
+def _tag(spec: bulk_pb2.JobSpec) -> None:
+    spec.tag.score_min = 0.5
+
+
+LATER: dict[str, Callable[[bulk_pb2.JobSpec], None]] = {
+    "input_url": _source,
+    "carry_columns": _carry,
+    "output_url": _output,
+    "expire_time": _expire,
+    "not_before": _not_before,
+    "windows": _windows,
+    "weight": _weight,
+    "share_max": _share,
+    "failed_rows_max": _failed_rows,
+    "options.explain": _explain,
+    "tag": _tag,
+}
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_a_field_of_a_later_release_is_refused_by_name(name: str) -> None:
+    message = full()
+    LATER[name](message)
+    with pytest.raises(NotBuilt, match=rf"spec\.{name} ") as caught:
+        bulk_codec.spec_from_proto(message, "in.csv", LIMITS)
+    assert caught.value.metadata["field"] == f"spec.{name}"
+
+
+def test_an_empty_message_of_tag_options_asks_for_nothing() -> None:
+    message = minimal()
+    message.tag.SetInParent()
+    assert bulk_codec.spec_from_proto(message, "in.csv", LIMITS).input_format is FileFormat.CSV
+
+
+def test_arrow_files_are_refused_as_inputs_and_results() -> None:
+    message = minimal()
+    message.input_format = bulk_pb2.FILE_FORMAT_ARROW
+    with pytest.raises(NotBuilt, match=r"spec\.input_format: Arrow"):
+        bulk_codec.spec_from_proto(message, "in.csv", LIMITS)
+    with pytest.raises(NotBuilt, match=r"format: Arrow"):
+        bulk_codec.result_format_from_proto(bulk_pb2.FILE_FORMAT_ARROW)
+
+
+@pytest.mark.parametrize(
+    ("name", "bytes_max"),
+    [
+        ("display_name", LIMITS.display_name_bytes_max),
+        ("text_column", LIMITS.column_bytes_max),
+        ("text_pair_column", LIMITS.column_bytes_max),
+        ("key_column", LIMITS.column_bytes_max),
+    ],
+)
+def test_names_are_bounded_in_bytes(name: str, bytes_max: int) -> None:
+    message = minimal()
+    setattr(message, name, "\u00e9" * (bytes_max // 2))
+    bulk_codec.spec_from_proto(message, "in.csv", LIMITS)
+    setattr(message, name, "\u00e9" * (bytes_max // 2) + "x")
+    with pytest.raises(InvalidRequest, match=rf"spec\.{name}: is longer than {bytes_max} bytes"):
+        bulk_codec.spec_from_proto(message, "in.csv", LIMITS)
