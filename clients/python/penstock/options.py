@@ -108,6 +108,7 @@ class FileFormat(WireEnum):
     JSONL = "jsonl", 1
     CSV = "csv", 2
     PARQUET = "parquet", 3
+    ARROW = "arrow", 4
 
 
 class RowSelection(WireEnum):
