@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -192,8 +193,16 @@ class BulkServicer(bulk_pb2_grpc.BulkServiceServicer):
         crc32c = header.crc32c if header.HasField("crc32c") else None
         if header.upload_id:
             upload_id = self._id(header.upload_id, "header.upload_id")
-            return await asyncio.to_thread(self._uploads.resume, upload_id, header.size_bytes, crc32c)
-        return await asyncio.to_thread(self._uploads.open, header.file_name, header.size_bytes, crc32c)
+            begin = partial(self._uploads.resume, upload_id, header.size_bytes, crc32c)
+        else:
+            begin = partial(self._uploads.open, header.file_name, header.size_bytes, crc32c)
+        opening = asyncio.ensure_future(asyncio.to_thread(begin))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # The sender has gone; the thread goes on, and nobody else would close what it opens.
+            opening.add_done_callback(_close_opened)
+            raise
 
     async def _upload(self, upload_id: str, field: str) -> UploadState:
         return await asyncio.to_thread(self._uploads.get, self._id(upload_id, field))
@@ -220,6 +229,11 @@ class BulkServicer(bulk_pb2_grpc.BulkServiceServicer):
         async with aclosing(_blocks(path, self._limits.result_message_bytes)) as blocks:
             async for data in blocks:
                 yield bulk_pb2.ReadResultsResponse(data=data)
+
+
+def _close_opened(opening: asyncio.Future[UploadSession]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
 
 
 async def _append(session: UploadSession, request: bulk_pb2.UploadRequest) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +13,7 @@ from penstock.v1 import bulk_pb2, common_pb2
 from penstock_server.api.bulk import BulkServicer
 from penstock_server.api.deadlines import Context
 from penstock_server.bulk.limits import BulkLimits
+from penstock_server.bulk.uploads import UploadSession, UploadStore
 from penstock_server.domain.errors import (
     InvalidRequest,
     NotBuilt,
@@ -190,6 +192,29 @@ async def test_any_upload_header_has_an_answer(
     told = await error_of(servicer, "Upload", messages(request))
     assert type(told) is error
     assert len(told.message) < 300
+
+
+async def test_a_sender_that_goes_away_while_its_upload_is_opened_leaves_nothing_open(
+    bench: Bench, servicer: BulkServicer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, sessions = asyncio.Event(), list[UploadSession]()
+
+    def open_upload(file_name: str, size_bytes: int, crc32c: int | None) -> UploadSession:
+        sessions.append(UploadStore.open(bench.uploads, file_name, size_bytes, crc32c))
+        begun.set()
+        return sessions[0]
+
+    monkeypatch.setattr(bench.uploads, "open", open_upload)
+    header = bulk_pb2.UploadHeader(file_name="a.csv", size_bytes=5)
+    request = bulk_pb2.UploadRequest(header=header)
+    sending = asyncio.ensure_future(servicer.Upload(messages(request), CONTEXT))
+    await begun.wait()
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    await settle()
+    with pytest.raises(WrongState, match="has ended"):
+        sessions[0].append(0, b"x")
 
 
 @pytest.mark.parametrize("offset", [SMALL, -1, 1, BIG])
