@@ -29,6 +29,7 @@ from penstock_server.domain.errors import (
     ModelLoading,
     PenstockError,
     StorageFull,
+    UnknownJob,
     UnknownModel,
     WrongState,
 )
@@ -294,6 +295,9 @@ class JobRunner:
     async def _run(self, job_id: str) -> None:
         try:
             await self._advance(job_id)
+        except UnknownJob:
+            # Launched once more while it ended, and deleted before that launch.
+            _log.info("job_deleted", job=job_id)
         except _MENDABLE as err:
             _log.warning("job_paused", job=job_id, reason=err.reason, error=err.message)
             await self._stop_for(job_id, JobState.PAUSED, JobError(err.reason, err.message))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -377,6 +378,20 @@ async def test_delete_removes_job_results_and_an_upload_nobody_needs(bench: Benc
     await bench.runner.delete(other.id)
     assert not bench.uploads.path(job.spec.upload_id).exists()
     assert list((bench.folder / "jobs").iterdir()) == []
+
+
+async def test_a_job_cancelled_and_deleted_at_once_leaves_no_task_that_fails(bench: Bench) -> None:
+    job = await bench.submit(TEXTS)
+    unheard: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context["message"]))
+    await bench.runner.cancel(job.id)
+    await settle()
+    await bench.runner.delete(job.id)
+    # What happens when the second launch of the cancelled job is late.
+    bench.runner._tasks.launch(job.id)  # pyright: ignore[reportPrivateUsage]
+    await settle()
+    gc.collect()
+    assert unheard == []
 
 
 async def test_pages_of_jobs_are_newest_first(bench: Bench) -> None:
