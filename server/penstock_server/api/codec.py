@@ -168,14 +168,16 @@ def embeddings_to_proto(
 
 def classifications_to_proto(answers: Classifications) -> list[common_pb2.Classification]:
     """Writes labels with their scores."""
+    label_ids: list[list[int]] = answers.label_ids.tolist()
+    scores: list[list[float]] = answers.scores.tolist()
     return [
         common_pb2.Classification(
             labels=[
                 common_pb2.LabelScore(label=answers.labels[label_id], score=score)
-                for label_id, score in zip(label_ids, scores, strict=True)
+                for label_id, score in zip(row_ids, row_scores, strict=True)
             ]
         )
-        for label_ids, scores in zip(answers.label_ids.tolist(), answers.scores.tolist(), strict=True)
+        for row_ids, row_scores in zip(label_ids, scores, strict=True)
     ]
 
 

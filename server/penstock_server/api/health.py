@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from typing import Any
+
+from grpc_health.v1 import health, health_pb2
 
 from penstock_server.runtime.model_table import ModelEntry, ModelState
 
@@ -17,7 +19,9 @@ class HealthReporter:
     """Owns the health servicer; hears of models and of the server's life."""
 
     def __init__(self) -> None:
-        self.servicer: health_pb2_grpc.HealthServicer = health.aio.HealthServicer()
+        # The package has no types, and its asynchronous half is attached at import.
+        untyped: Any = health
+        self.servicer: Any = untyped.aio.HealthServicer()
 
     async def starting(self) -> None:
         """Nothing is ready yet."""

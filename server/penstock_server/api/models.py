@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 
 from penstock.v1 import common_pb2, model_pb2, model_pb2_grpc
-from penstock_server.api.codec import TASK_NUMBERS
+from penstock_server.api.codec import TASK_NUMBERS, name_from_proto
 from penstock_server.api.deadlines import Context
 from penstock_server.domain.errors import InvalidRequest, NotBuilt, UnknownModel
 from penstock_server.domain.tasks import Task
@@ -37,6 +37,7 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
         """Describes one model."""
         if not request.name:
             raise InvalidRequest.of_field("name", "is required; ListModels tells the names")
+        name_from_proto(request.name, "name")
         for model in self._all():
             if model.name == request.name:
                 return model_pb2.GetModelResponse(model=model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
@@ -55,7 +56,8 @@ def build_server(
     inference_pb2_grpc.add_InferenceServiceServicer_to_server(services.inference, server)
     bulk_pb2_grpc.add_BulkServiceServicer_to_server(services.bulk, server)
     model_pb2_grpc.add_ModelServiceServicer_to_server(services.models, server)
-    health_pb2_grpc.add_HealthServicer_to_server(services.health.servicer, server)
+    untyped: Any = health_pb2_grpc
+    untyped.add_HealthServicer_to_server(services.health.servicer, server)
     reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     return server, _bind(server, config)
 
