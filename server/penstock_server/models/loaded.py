@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from penstock_server.domain.model import ModelManifest
-from penstock_server.domain.tasks import TaskOptions
+from penstock_server.domain.tasks import TaskOptions, Truncation
 from penstock_server.models.heads import check_options
 from penstock_server.text.tokenizer import Tokenizer
 
@@ -31,4 +31,7 @@ def load_model(manifest: ModelManifest) -> LoadedModel:
     Raises:
         ModelBroken: ``tokenizer.json`` cannot be used; the message says why.
     """
-    return LoadedModel(manifest=manifest, tokenizer=Tokenizer.from_file(manifest.tokenizer_path))
+    tokenizer = Tokenizer.from_file(manifest.tokenizer_path)
+    # The first call takes 6 ms, later ones 10 us: no caller's call should be the first.
+    tokenizer.encode(["warm-up"], tokens_max=None, truncation=Truncation.RIGHT)
+    return LoadedModel(manifest=manifest, tokenizer=tokenizer)
