@@ -144,7 +144,7 @@ def upload(
                 raise InternalError(f"upload {state.id} stays at {before} of {source.size_bytes} bytes")
         except PenstockError as error:
             yield Pause(patience.delay_s(error))
-            state = yield from _state_after(error, state.id)
+            state = yield from _state_after(error, state.id, patience)
         if state.committed_bytes > before:
             patience.progressed()
     return state.id
@@ -155,12 +155,16 @@ def _get(upload_id: str) -> Exchange[bulk_pb2.Upload]:
     return response.upload
 
 
-def _state_after(error: PenstockError, upload_id: str) -> Exchange[bulk_pb2.Upload]:
-    try:
-        return (yield from _get(upload_id))
-    except NotFoundError:
-        # The server drops an upload that arrived whole but changed; that is what the caller must hear.
-        raise error from None
+def _state_after(error: PenstockError, upload_id: str, patience: Patience) -> Exchange[bulk_pb2.Upload]:
+    while True:
+        try:
+            return (yield from _get(upload_id))
+        except NotFoundError:
+            # The server drops an upload that arrived whole but changed; that is what the caller must hear.
+            raise error from None
+        except UnavailableError as away:
+            # What broke the upload, a restart say, may last longer than the first pause.
+            yield Pause(patience.delay_s(away))
 
 
 def _check_same(path: Path, size_bytes: int, state: bulk_pb2.Upload) -> None:
