@@ -12,7 +12,7 @@ from penstock.async_bulk import AsyncBulk
 from penstock.async_wire import AsyncWire, each_of, shielded
 from penstock.channel import TlsSetting
 from penstock.client import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S
-from penstock.exchange import metadata_of
+from penstock.exchange import Deadline, metadata_of
 from penstock.inputs import Text, refuse_single
 from penstock.methods import STREAM
 from penstock.models import HealthStatus, Model
@@ -274,7 +274,7 @@ class AsyncClient:
             async for message in shielded(messages(), failures):
                 yield message
 
-        async for response in self._wire.stream(STREAM, requests(), timeout_s):
+        async for response in self._wire.stream(STREAM, requests(), Deadline(timeout_s).remaining_s()):
             for result in results_of(response):
                 yield result
         if failures:

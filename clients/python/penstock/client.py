@@ -10,7 +10,7 @@ from penstock import inference, models
 from penstock.answers import Classifications, Ranking, TagLists, Tokenizations
 from penstock.bulk import Bulk
 from penstock.channel import TlsSetting, open_channel
-from penstock.exchange import metadata_of
+from penstock.exchange import Deadline, metadata_of
 from penstock.inputs import Text, refuse_single
 from penstock.methods import STREAM
 from penstock.models import HealthStatus, Model
@@ -267,7 +267,7 @@ class Client:
             yield opening
             yield from shielded(map(item_requests(), texts), failures)
 
-        for response in self._wire.stream(STREAM, requests(), timeout_s):
+        for response in self._wire.stream(STREAM, requests(), Deadline(timeout_s).remaining_s()):
             yield from results_of(response)
         if failures:
             raise failures[0]

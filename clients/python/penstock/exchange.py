@@ -26,6 +26,10 @@ T = TypeVar("T")
 # one without (a message over the size limit, a full disk), which AIP-194 says not to retry.
 OVERLOAD_ATTEMPTS_MAX = 3
 
+# gRPC overflows on a timeout of 1e12 s or infinity and fails the call at once. A year, which is longer than
+# any call, is the most it is given.
+TIMEOUT_S_MAX = 365 * 24 * 3600.0
+
 Metadata = tuple[tuple[str, str], ...]
 
 
@@ -71,11 +75,13 @@ Exchange = Generator[Step, Any, T]
 
 
 class Deadline:
-    """When a call must have ended; None is never."""
+    """When a call must have ended; None, like anything beyond ``TIMEOUT_S_MAX``, is never."""
 
     def __init__(self, timeout_s: float | None, clock: Callable[[], float] = time.monotonic) -> None:
         if timeout_s is not None and not timeout_s >= 0:
             raise ValueError(f"timeout_s must be 0 or more seconds, not {timeout_s!r}")
+        if timeout_s is not None and timeout_s > TIMEOUT_S_MAX:
+            timeout_s = None
         self._clock = clock
         self._timeout_s = timeout_s
         self._end_s = None if timeout_s is None else clock() + timeout_s

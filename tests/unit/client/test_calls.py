@@ -237,6 +237,18 @@ def test_a_deadline_already_past_sends_nothing(client: Client, script: Script) -
     assert not script.requests
 
 
+@pytest.mark.parametrize("timeout_s", [float("inf"), 1e12, 1e300])
+def test_a_timeout_beyond_all_clocks_is_no_limit(client: Client, timeout_s: float) -> None:
+    assert len(client.embed(["a"], model="m", timeout_s=timeout_s)) == 1
+    assert len(list(client.stream(["a"], model="m", task="embed", timeout_s=timeout_s))) == 1
+
+
+def test_a_timeout_that_is_no_number_is_refused(client: Client, script: Script) -> None:
+    with pytest.raises(ValueError, match="0 or more seconds"):
+        client.embed(["a"], model="m", timeout_s=float("nan"))
+    assert not script.requests
+
+
 def test_an_unreachable_server_is_named_with_the_way_out() -> None:
     with Client("127.0.0.1:1") as client, pytest.raises(penstock.UnavailableError) as caught:
         client.embed(["a"], model="m", timeout_s=5)
@@ -282,6 +294,13 @@ async def test_the_async_client_makes_the_same_calls(async_client: AsyncClient, 
     assert (await async_client.tokenize(["a"], model="m"))[0].ids == (5, 6)
     assert (await async_client.health("m")).is_serving
     assert (await async_client.models.list())[0].name == "m"
+
+
+async def test_the_async_client_takes_the_same_timeouts(async_client: AsyncClient) -> None:
+    forever_s = float("inf")
+    assert len(await async_client.embed(["a"], model="m", timeout_s=forever_s)) == 1
+    results = async_client.stream(["a"], model="m", task="embed", timeout_s=forever_s)
+    assert len([result async for result in results]) == 1
 
 
 async def test_the_async_client_raises_the_same_errors(async_client: AsyncClient, script: Script) -> None:
