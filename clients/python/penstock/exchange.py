@@ -26,7 +26,7 @@ T = TypeVar("T")
 # one without (a message over the size limit, a full disk), which AIP-194 says not to retry.
 OVERLOAD_ATTEMPTS_MAX = 3
 
-# gRPC overflows on a timeout of 1e12 s or infinity and fails the call at once. A year, which is longer than
+# gRPC takes a timeout of 1e9 s, but fails the call at once from 1e10 s on. A year, which is longer than
 # any call, is the most it is given.
 TIMEOUT_S_MAX = 365 * 24 * 3600.0
 
