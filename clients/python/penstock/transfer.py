@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -80,7 +81,8 @@ class PartFile:
         self, path: Path, progress: ProgressCallback | None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._path = path
-        self._part = path.with_name(f"{path.name}.part")
+        # A name of its own, for two downloads to one place must not write into each other.
+        self._part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
         self._progress = progress
         self._clock = clock
         self._start_s = clock()
@@ -88,7 +90,7 @@ class PartFile:
         self._file: BinaryIO | None = None
 
     def __enter__(self) -> Self:
-        self._file = self._part.open("wb")
+        self._file = self._part.open("xb")
         return self
 
     def __exit__(

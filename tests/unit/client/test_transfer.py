@@ -11,7 +11,7 @@ import pytest
 import penstock
 from penstock.exchange import Exchange, Pause, Send, Step
 from penstock.methods import GET_UPLOAD
-from penstock.transfer import FAILURES_MAX, upload
+from penstock.transfer import FAILURES_MAX, PartFile, upload
 from penstock.v1 import bulk_pb2
 
 TEXT = b'{"text":"a"}\n'
@@ -82,3 +82,25 @@ def test_a_server_that_stays_away_is_given_up(source: Path) -> None:
     with pytest.raises(penstock.UnavailableError, match="connection refused"):
         drive(upload(source, "", None), server.perform)
     assert len(server.pauses_s) == FAILURES_MAX - 1
+
+
+def test_two_downloads_to_one_place_do_not_mix(tmp_path: Path) -> None:
+    place = tmp_path / "rows.jsonl"
+    with PartFile(place, None) as first:
+        first.write(b"first, ")
+        with PartFile(place, None) as second:
+            second.write(b"second")
+        assert place.read_bytes() == b"second"
+        first.write(b"whole")
+    assert place.read_bytes() == b"first, whole"
+    assert list(tmp_path.iterdir()) == [place]
+
+
+def test_a_failed_download_leaves_another_one_alone(tmp_path: Path) -> None:
+    place = tmp_path / "rows.jsonl"
+    with PartFile(place, None) as kept:
+        kept.write(b"kept")
+        with pytest.raises(penstock.UnavailableError), PartFile(place, None):
+            raise penstock.UnavailableError("cut")
+    assert place.read_bytes() == b"kept"
+    assert list(tmp_path.iterdir()) == [place]
