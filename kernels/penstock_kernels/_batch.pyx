@@ -12,12 +12,14 @@ cdef extern from "penstock/batch.h" namespace "penstock" nogil:
         kOk
         kRowOutOfRange
         kRowTooLong
+        kStartsBroken
 
     cdef struct TokenRowsView:
         const int32_t* ids
         const uint8_t* type_ids
         const int64_t* starts
         int64_t rows
+        int64_t tokens
 
     PackStatus pack_rows_into "penstock::pack_rows"(
         const TokenRowsView&, const int32_t*, size_t, size_t, int32_t, int32_t*, int32_t*, int32_t*) noexcept
@@ -45,11 +47,14 @@ cdef int pack_part(tokens, const int32_t[::1] rows, size_t padded_length, index_
     cdef size_t count = rows.shape[0]
     if count == 0:
         return 0
+    if source_types.shape[0] != source_ids.shape[0] or starts.shape[0] < 1:
+        raise ValueError("a TokenRows needs as many type ids as ids, and starts")
     cdef TokenRowsView view
     view.ids = &source_ids[0] if source_ids.shape[0] else &NO_ID
     view.type_ids = &source_types[0] if source_types.shape[0] else &NO_TYPE
     view.starts = &starts[0]
     view.rows = starts.shape[0] - 1
+    view.tokens = source_ids.shape[0]
     cdef const int32_t* row = &rows[0]
     cdef PackStatus status
     with nogil:
@@ -58,6 +63,8 @@ cdef int pack_part(tokens, const int32_t[::1] rows, size_t padded_length, index_
         raise ValueError(f"a row index is outside the {view.rows} rows of its TokenRows")
     if status == PackStatus.kRowTooLong:
         raise ValueError(f"a row is longer than padded_length, {padded_length}")
+    if status == PackStatus.kStartsBroken:
+        raise ValueError(f"the starts of a TokenRows do not lie in order within its {view.tokens} tokens")
     return 0
 
 
@@ -82,6 +89,7 @@ cdef pack_all(parts, size_t padded_length, index_t pad_id, index_t[:, ::1] ids, 
 
 
 def pack_rows(parts, padded_length, pad_id, out_ids, out_mask, out_type_ids):
+    parts = list(parts)
     total = sum(len(rows) for _, rows in parts)
     for out in (out_ids, out_mask, out_type_ids):
         if out is None:

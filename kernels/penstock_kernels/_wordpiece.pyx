@@ -268,11 +268,15 @@ cdef class WordPieceTokenizer:
                      truncate_left=False, add_special_tokens=True, return_offsets=False):
         """Encodes UTF-8 laid out as an Arrow string column. See the reference twin for the contract."""
         cdef vector[TextView] first, second
+        # Held until the end: while views of them exist, no other thread can resize the buffers.
+        cdef const uint8_t[::1] held = data
+        cdef const uint8_t[::1] pair_held
         if (pair_data is None) != (pair_offsets is None):
             raise ValueError("pair_data and pair_offsets belong together")
-        arrow_views(data, offsets, first)
+        arrow_views(held, offsets, first)
         if pair_data is not None:
-            arrow_views(pair_data, pair_offsets, second)
+            pair_held = pair_data
+            arrow_views(pair_held, pair_offsets, second)
             if first.size() != second.size():
                 raise ValueError(f"there are {first.size()} texts but {second.size()} pairs")
         return self._encode(first, second, tokens_max, truncate_left, add_special_tokens, return_offsets)

@@ -29,8 +29,10 @@ def pack_rows(
         out_type_ids: Same shape and dtype, or None; receives the type ids, 0 in the padding.
 
     Raises:
-        ValueError: A shape, dtype or row index is wrong, or a row is longer than ``padded_length``.
+        ValueError: A shape, dtype or row index is wrong, a row is longer than ``padded_length``, or a
+            TokenRows contradicts itself.
     """
+    parts = list(parts)
     total = sum(len(rows) for _, rows in parts)
     for out in (out_ids, out_mask, out_type_ids):
         if out is not None and (out.shape != (total, padded_length) or out.dtype != out_ids.dtype):
@@ -41,10 +43,16 @@ def pack_rows(
         raise ValueError(f"outputs must be int32 or int64, not {out_ids.dtype}")
     at = 0
     for tokens, rows in parts:
+        if len(tokens.type_ids) != len(tokens.ids) or not len(tokens.starts):
+            raise ValueError("a TokenRows needs as many type ids as ids, and starts")
         for row in rows:
             if not 0 <= row < tokens.rows:
                 raise ValueError(f"a row index is outside the {tokens.rows} rows of its TokenRows")
             span = slice(tokens.starts[row], tokens.starts[row + 1])
+            if not 0 <= span.start <= span.stop <= len(tokens.ids):
+                raise ValueError(
+                    f"the starts of a TokenRows do not lie in order within its {len(tokens.ids)} tokens"
+                )
             length = int(span.stop - span.start)
             if length > padded_length:
                 raise ValueError(f"a row is longer than padded_length, {padded_length}")

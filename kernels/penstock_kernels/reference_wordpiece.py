@@ -118,9 +118,12 @@ def split_added(text: str, tokens: Sequence[AddedToken]) -> Iterator[Split]:
             begin = max(len(text[:begin].rstrip(unicode.WHITESPACE)), done)
         if found.rstrip:
             end = len(text) - len(text[end:].lstrip(unicode.WHITESPACE))
+        # A predecessor's rstrip may have gone past this match: then nothing is left of it.
+        end = max(begin, end)
         if done < begin:
             yield Split(None, done, begin)
-        yield Split(found, begin, end)
+        if begin < end:
+            yield Split(found, begin, end)
         done = end
     if done < len(text):
         yield Split(None, done, len(text))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 IndexArray: TypeAlias = NDArray[np.int64] | NDArray[np.int32]
 # Contiguous bytes of a column of texts.
-ByteBuffer: TypeAlias = bytes | memoryview | NDArray[np.uint8]
+ByteBuffer: TypeAlias = bytes | bytearray | memoryview | NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -22,7 +22,9 @@ PackStatus pack_rows(const TokenRowsView& source, const std::int32_t* rows, std:
     const std::int64_t row = rows[i];
     if (row < 0 || row >= source.rows) return PackStatus::kRowOutOfRange;
     const std::int64_t start = source.starts[row];
-    const auto length = static_cast<std::size_t>(source.starts[row + 1] - start);
+    const std::int64_t end = source.starts[row + 1];
+    if (start < 0 || end < start || end > source.tokens) return PackStatus::kStartsBroken;
+    const auto length = static_cast<std::size_t>(end - start);
     if (length > padded_length) return PackStatus::kRowTooLong;
     const std::size_t at = i * padded_length;
     copy_padded(source.ids + start, length, padded_length, pad_id, ids + at);

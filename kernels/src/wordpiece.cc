@@ -104,6 +104,8 @@ WordPieceTokenizer::WordPieceTokenizer(const WordPieceSpec& spec)
       normalized_tokens_(normalize_contents(spec.normalized_tokens, spec.normalizer)),
       single_(spec.single),
       pair_(spec.pair) {
+  // Built here, where running out of memory can be told; encoding may not throw.
+  UnicodeTables::get();
   for (const auto& [token, id] : spec.vocabulary) vocabulary_.insert(token, id);
   continuation_ = vocabulary_.find(spec.continuing_prefix);
 }

@@ -11,7 +11,7 @@ namespace {
 const std::vector<std::int32_t> kIds{1, 2, 3};
 const std::vector<std::uint8_t> kTypes{0, 1, 1};
 const std::vector<std::int64_t> kStarts{0, 2, 2, 3};
-const TokenRowsView kRows{kIds.data(), kTypes.data(), kStarts.data(), 3};
+const TokenRowsView kRows{kIds.data(), kTypes.data(), kStarts.data(), 3, static_cast<std::int64_t>(kIds.size())};
 
 void rows_are_padded_in_the_given_order() {
   const std::int32_t rows[] = {2, 0, 1};

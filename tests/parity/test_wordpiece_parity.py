@@ -134,6 +134,11 @@ ADDED_TOKENS: dict[str, list[tuple[str, dict[str, bool]]]] = {
         ("\u0301b", {"lstrip": True}),
         (" ", {"rstrip": True}),
     ],
+    "spaces that strip": [(" ", {"lstrip": True, "rstrip": True}), ("foo", {"rstrip": True})],
+    "normalized spaces that strip": [
+        (" ", {"lstrip": True, "rstrip": True, "normalized": True}),
+        ("foo", {"rstrip": True}),
+    ],
     "overlap and strip": [("foo", {"rstrip": True}), (" bar", {"lstrip": True}), ("  o", {"lstrip": True})],
     "normalized": [
         ("Foo", {"normalized": True}),

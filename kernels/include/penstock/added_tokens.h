@@ -25,7 +25,8 @@ struct AddedToken {
 
 // Splits text at added tokens: leftmost, longest, not overlapping. A match that single_word rejects is
 // consumed all the same; rstrip may reach into the next match, which then begins before its predecessor's
-// end: both are quirks that ids and offsets depend on. O(text size * longest token). Immutable.
+// end: both are quirks that ids and offsets depend on. A match of which nothing is left is dropped.
+// O(text size * longest token). Immutable.
 class AddedTokens {
  public:
   // Throws std::invalid_argument if a content is empty or there twice.
@@ -54,9 +55,10 @@ class AddedTokens {
       if (!token.single_word || stands_alone(text, at, end)) {
         const std::size_t begin = token.lstrip ? skip_spaces_back(text, at, done) : at;
         if (token.rstrip && end > spaces_end) spaces_end = skip_spaces(text, end);
-        const std::size_t stop = token.rstrip ? std::max(end, spaces_end) : end;
+        // A predecessor's rstrip may have gone past this match: then nothing is left of it.
+        const std::size_t stop = std::max(begin, token.rstrip ? std::max(end, spaces_end) : end);
         if (done < begin && !visit(nullptr, done, begin)) return;
-        if (!visit(&token, begin, stop)) return;
+        if (begin < stop && !visit(&token, begin, stop)) return;
         done = stop;
       }
       at = end;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import ModuleType
 
 import numpy as np
@@ -97,3 +98,24 @@ def test_mean_pool_leaves_padding_out(kernel: Batch) -> None:
     out = np.full((2, 2), -1, np.float32)
     kernel.mean_pool(hidden, indices(2, 0), out)
     assert out.tolist() == [[1.0, 2.0], [0.0, 0.0]]
+
+
+@pytest.mark.parametrize("starts", [[10**6, 10**6 + 3], [-2, 1], [3, 1], [0, 11]])
+def test_rows_that_do_not_lie_within_the_ids_are_refused(kernel: Batch, starts: list[int]) -> None:
+    sound = rows_of(list(range(10)))
+    broken = replace(sound, starts=np.array(starts, np.int64))
+    with pytest.raises(ValueError, match="starts"):
+        kernel.pack_rows([(broken, indices(0))], 64, 0, np.zeros((1, 64), np.int64), None, None)
+
+
+def test_missing_type_ids_are_refused(kernel: Batch) -> None:
+    broken = replace(rows_of([1, 2, 3]), type_ids=np.zeros(1, np.uint8))
+    out = [np.zeros((1, 3), np.int64) for _ in range(3)]
+    with pytest.raises(ValueError, match="type ids"):
+        kernel.pack_rows([(broken, indices(0))], 3, 0, *out)
+
+
+def test_parts_may_come_from_a_generator(kernel: Batch) -> None:
+    ids = np.full((2, 2), -7, np.int64)
+    kernel.pack_rows((part for part in [(rows_of([1], [2, 3]), indices(1, 0))]), 2, 0, ids, None, None)
+    assert ids.tolist() == [[2, 3], [1, 0]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -257,3 +258,27 @@ def test_cutting_at_the_right_stops_early() -> None:
         return time.process_time() - start
 
     assert min(seconds(128) for _ in range(3)) < min(seconds(None) for _ in range(3)) / 10
+
+
+def test_buffers_cannot_be_resized_while_they_are_encoded() -> None:
+    """Another thread that did so would free memory under the kernel, which runs without the GIL."""
+    data = bytearray(b"a b " * 1_500_000)
+    offsets = np.array([0, len(data)], np.int64)
+    refused: list[BufferError] = []
+    done = threading.Event()
+
+    def resize_until_refused() -> None:
+        while not done.is_set() and not refused:
+            try:
+                data.append(0)
+                data.pop()
+            except BufferError as err:
+                refused.append(err)
+
+    thread = threading.Thread(target=resize_until_refused)
+    thread.start()
+    rows = native.WordPieceTokenizer(SPEC).encode_arrow(data, offsets, add_special_tokens=False)
+    done.set()
+    thread.join()
+    assert refused
+    assert rows.lengths.tolist() == [3_000_000]
