@@ -37,6 +37,7 @@ from penstock_server.domain.job import FileFormat, Job, JobError, JobSpec, JobSt
 from penstock_server.domain.tasks import Task
 from penstock_server.models.loaded import LoadedModel
 from penstock_server.runtime.clock import Clock
+from penstock_server.runtime.job_commands import JobCommands
 from penstock_server.runtime.job_files import FileTasks
 from penstock_server.runtime.job_progress import JobTracker, News
 from penstock_server.runtime.job_results import ResultReader
@@ -95,6 +96,7 @@ class JobRunner:
         self._news = News()
         self._endings = News()
         self._tasks = JobTasks(self._run)
+        self._commands = JobCommands()
         self._runs: dict[str, JobRun] = {}
         self._trackers: dict[str, JobTracker] = {}
         self._validating_turn = asyncio.Semaphore(1)
@@ -104,13 +106,13 @@ class JobRunner:
     async def start(self) -> None:
         """Cleans up after a crash and goes on with all unfinished jobs."""
         for job in await asyncio.to_thread(self._recover):
-            if job.state is not JobState.PAUSED:
-                self._tasks.launch(job.id)
+            self._launch_if_startable(job)
 
     async def close(self) -> None:
         """Stops computing, keeping what is done; jobs go on after the next start. Idempotent."""
         self.draining.set()
         await self._tasks.close(self._interrupt)
+        await self._commands.close()
         self._news.publish()
         self._endings.publish()
 
@@ -129,17 +131,25 @@ class JobRunner:
         """
         if self.draining.is_set():
             raise Draining("The server is shutting down; create the job when it is up again.")
+        return await self._commands.carry_out(self._create(spec, request_id))
+
+    async def _create(self, spec: JobSpec, request_id: str) -> Job:
         earlier = await asyncio.to_thread(self._store.find_request, request_id) if request_id else None
         if earlier is not None:
+            self._launch_if_startable(earlier)
             return earlier
         model = self._models.get(spec.model.name, spec.model.version)
         _check(spec, model)
         await asyncio.to_thread(self._uploads.complete_path, spec.upload_id)
         pinned = replace(spec, model=model.manifest.key)
-        job, is_new = await asyncio.to_thread(self._store.create, pinned, request_id)
-        if is_new:
-            self._tasks.launch(job.id)
+        job, _ = await asyncio.to_thread(self._store.create, pinned, request_id)
+        self._launch_if_startable(job)
         return job
+
+    def _launch_if_startable(self, job: Job) -> None:
+        """Launches a job unless it rests, also if an earlier request made it and failed before launching."""
+        if not job.state.has_ended and job.state is not JobState.PAUSED:
+            self._tasks.launch(job.id)
 
     async def get(self, job_id: str) -> Job:
         """Reads a job with its progress up to now.
@@ -223,6 +233,9 @@ class JobRunner:
             UnknownJob: There is none of this id.
             WrongState: It is paused, ending or has ended.
         """
+        return await self._commands.carry_out(self._pause(job_id))
+
+    async def _pause(self, job_id: str) -> Job:
         await self._move(job_id, JobState.PAUSED, sources=_STARTABLE)
         self._interrupt(job_id)
         return await self.get(job_id)
@@ -234,6 +247,9 @@ class JobRunner:
             UnknownJob: There is none of this id.
             WrongState: It is not paused.
         """
+        return await self._commands.carry_out(self._resume(job_id))
+
+    async def _resume(self, job_id: str) -> Job:
         job = await self.get(job_id)
         state = JobState.RUNNING if job.is_validated else JobState.VALIDATING
         await self._move(job_id, state, sources=(JobState.PAUSED,))
@@ -246,6 +262,9 @@ class JobRunner:
         Raises:
             UnknownJob: There is none of this id.
         """
+        return await self._commands.carry_out(self._cancel(job_id))
+
+    async def _cancel(self, job_id: str) -> Job:
         try:
             await self._move(job_id, JobState.CANCELLING, sources=_STOPPABLE)
         except WrongState:
@@ -261,6 +280,9 @@ class JobRunner:
             UnknownJob: There is none of this id.
             WrongState: It has not ended.
         """
+        await self._commands.carry_out(self._delete(job_id))
+
+    async def _delete(self, job_id: str) -> None:
         upload_id = await asyncio.to_thread(self._store.delete, job_id)
         await asyncio.to_thread(self._job_folder(job_id).delete)
         if upload_id is not None:
