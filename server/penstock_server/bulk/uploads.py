@@ -179,6 +179,8 @@ class UploadStore:
         self._folder = folder
         self._database = database
         self._now_ns = now_ns
+        # Taken in this order: _opening, a session's own lock, _lock.
+        self._opening = threading.Lock()
         self._lock = threading.Lock()
         self._sessions: dict[str, UploadSession] = {}
         folder.mkdir(parents=True, exist_ok=True)
@@ -319,15 +321,18 @@ class UploadStore:
             )
 
     def _session(self, upload_id: str) -> UploadSession:
-        with self._lock:
-            earlier = self._sessions.get(upload_id)
-        if earlier is not None:
-            earlier.take_over()
-        row = self._row(upload_id)
-        session = UploadSession(self, _upload_of(row), self.path(upload_id), row["committed_crc32c"])
-        with self._lock:
-            self._sessions[upload_id] = session
-        return session
+        # One at a time from the take-over to the entry: a second session opened meanwhile would not be taken
+        # over, and the first one's opening would cut off what it has sent.
+        with self._opening:
+            with self._lock:
+                earlier = self._sessions.get(upload_id)
+            if earlier is not None:
+                earlier.take_over()
+            row = self._row(upload_id)
+            session = UploadSession(self, _upload_of(row), self.path(upload_id), row["committed_crc32c"])
+            with self._lock:
+                self._sessions[upload_id] = session
+            return session
 
     def _row(self, upload_id: str) -> sqlite3.Row:
         row = self._database.row("SELECT * FROM uploads WHERE id = ?", (upload_id,))

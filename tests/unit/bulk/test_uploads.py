@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
+from penstock_server.bulk import uploads
 from penstock_server.bulk.checksum import crc32c
 from penstock_server.bulk.database import Database
 from penstock_server.bulk.limits import BulkLimits
@@ -106,6 +110,36 @@ def test_a_new_sender_takes_over_and_the_old_one_is_told(store: UploadStore) -> 
     assert new.finish().is_complete
     old.close()
     assert store.complete_path(old.upload_id).read_bytes() == b"0123456789"
+
+
+def test_of_two_who_go_on_at_once_one_takes_over_from_the_other(
+    store: UploadStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = store.open("a.csv", len(DATA), crc32c(DATA))
+    first.append(0, DATA[:70])
+    first.close()
+    is_opening, has_appended = threading.Event(), threading.Event()
+
+    def open_late(path: Path, mode: str, *, buffering: int) -> BinaryIO:
+        if not is_opening.is_set():
+            is_opening.set()
+            # Nobody may append now, so this runs out; if somebody can, it ends as soon as they have.
+            has_appended.wait(0.2)
+        return open(path, "r+b", buffering=buffering)
+
+    monkeypatch.setattr(uploads, "open", open_late, raising=False)
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(store.resume, first.upload_id)
+        assert is_opening.wait(10)
+        fast = store.resume(first.upload_id)
+        fast.append(70, DATA[70:150])
+        has_appended.set()
+        overtaken = slow.result()
+    fast.append(150, DATA[150:])
+    assert fast.finish().is_complete
+    assert store.complete_path(first.upload_id).read_bytes() == DATA
+    with pytest.raises(WrongState, match="Another stream"):
+        overtaken.append(70, DATA[70:150])
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b.csv", "a\\b.csv", "a\0b", "x" * 256])
