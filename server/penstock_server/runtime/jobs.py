@@ -433,11 +433,17 @@ class JobRunner:
     async def _move_when_there_is_room(
         self, job_id: str, state: JobState, *, sources: Collection[JobState], error: JobError | None = None
     ) -> None:
-        """Moves a job on behalf of the server, which cannot tell a full disk to anybody but try again."""
+        """Moves a job on behalf of the server, which cannot tell a full disk to anybody but try again.
+
+        Gives up when the server shuts down: after the next start the job goes on from the state it is in.
+        """
         while True:
             try:
                 await self._move(job_id, state, sources=sources, error=error)
             except StorageFull:
+                if self.draining.is_set():
+                    _log.warning("job_state_not_saved", job=job_id, state=state.name)
+                    return
                 await self._sleep(_STORAGE_WAIT_S)
             else:
                 return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import NoReturn
@@ -119,3 +120,24 @@ async def test_a_journal_without_room_is_tried_again_until_the_job_is_paused(
         await settle()
     assert len(waits) == 1
     assert (await bench.runner.get(job.id)).state is JobState.PAUSED
+
+
+async def test_a_full_disk_does_not_hold_up_the_shutdown_and_the_job_goes_on_after_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def wait_in_vain(_: float) -> None:
+        await asyncio.sleep(0)
+
+    job = await bench.submit(TEXTS)
+    bench.lane.compute(1)
+    await settle()
+    monkeypatch.setattr(bench.runner, "_sleep", wait_in_vain)
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.store, "commit_window", no_room)
+        patch.setattr(bench.store, "move", no_room)
+        closing = asyncio.create_task(bench.runner.close())
+        await settle()
+        assert closing.done()
+    await bench.stop()
+    await bench.start()
+    assert (await bench.finish(job.id)).progress.succeeded == len(TEXTS)
