@@ -24,6 +24,8 @@ from penstock.outcomes import Answer, answer_of
 from penstock.v1 import common_pb2, inference_pb2
 from penstock.vectors import Embedding
 
+_INT32_MAX = (1 << 31) - 1
+
 
 @dataclass(frozen=True, slots=True)
 class StreamText:
@@ -142,7 +144,10 @@ def open_request(model: str, task: Task | str, options: StreamOptions) -> infere
         tag=tag_options_of(options),
         order=cast(inference_pb2.StreamOrder.ValueType, number_of(StreamOrder, options.get("order"))),
         max_in_flight=options.get("max_in_flight") or 0,
-        text_timeout_ms=None if text_timeout_s is None else max(1, round(text_timeout_s * 1000)),
+        # The field holds 24 days; more, or for ever, is as good as that.
+        text_timeout_ms=None
+        if text_timeout_s is None
+        else max(1, round(min(text_timeout_s * 1000, _INT32_MAX))),
     )
     return inference_pb2.StreamRequest(open=opening)
 

@@ -108,7 +108,9 @@ class UploadSession:
             self._check_open()
             self._commit()
             self._file.close()
-        upload = self._store.finish(self._upload.id, self._crc32c)
+            # Within the lock: a sender that takes over could else have sent the rest meanwhile, which this
+            # session's checksum knows nothing of.
+            upload = self._store.finish(self._upload.id, self._crc32c)
         self._store.forget(self)
         return upload
 

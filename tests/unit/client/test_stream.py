@@ -10,7 +10,7 @@ import pytest
 
 import penstock
 from penstock import AsyncClient, Client, StreamAppend, StreamText
-from penstock.stream import StreamItem
+from penstock.stream import StreamItem, open_request
 from tests.unit.client.scripted import Script, vector_of
 
 
@@ -122,3 +122,9 @@ async def test_an_error_of_the_async_texts_is_raised(async_client: AsyncClient) 
     assert (await anext(results)).id == "0"
     with pytest.raises(OSError, match="disk gone"):
         await anext(results)
+
+
+@pytest.mark.parametrize(("timeout_s", "expected_ms"), [(0.5, 500), (0.0, 1), (float("inf"), (1 << 31) - 1)])
+def test_text_timeouts_of_any_length_fit_the_message(timeout_s: float, expected_ms: int) -> None:
+    opening = open_request("minilm", "embed", {"text_timeout_s": timeout_s}).open
+    assert opening.text_timeout_ms == expected_ms
