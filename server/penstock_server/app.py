@@ -71,6 +71,7 @@ class PenstockServer:
         )
         self._health = HealthReporter()
         self._edge = EdgeInterceptor(self._clock, lambda: self._is_draining)
+        self._is_open = False
         self._is_draining = False
         self._port = 0
 
@@ -123,6 +124,8 @@ class PenstockServer:
 
     async def _stop_serving(self) -> None:
         """Lets calls in flight finish within the grace; what only watches need not be waited for."""
+        if not self._is_open:
+            return
         stopping = asyncio.create_task(self._server.stop(self._config.drain_grace_s))
         idle = asyncio.create_task(self._edge.idle())
         await asyncio.wait((stopping, idle), return_when=asyncio.FIRST_COMPLETED)
@@ -138,6 +141,7 @@ class PenstockServer:
             health=self._health,
         )
         self._server, self._port = build_server(self._config, services, self._edge)
+        self._is_open = True
         await self._health.starting()
         await self._server.start()
 

@@ -22,7 +22,15 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from penstock.v1 import common_pb2, inference_pb2, inference_pb2_grpc
-from tests.support.server import MODELS, ServerProcess, ServerThread, running_server, server_process
+from penstock_server.app import PenstockServer
+from tests.support.server import (
+    MODELS,
+    ServerProcess,
+    ServerThread,
+    demo_config,
+    running_server,
+    server_process,
+)
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 
@@ -90,6 +98,13 @@ def drain_seconds(log: str) -> float:
         if "draining" in line or "stopped" in line
     ]
     return (times[-1] - times[0]).total_seconds()
+
+
+async def test_server_stopped_before_it_has_opened_its_port_ends_cleanly(tmp_path: Path) -> None:
+    server = PenstockServer(demo_config(tmp_path / "data"))
+    await server.stop()
+    # The data folder is free again.
+    await PenstockServer(demo_config(tmp_path / "data")).stop()
 
 
 def test_broken_model_is_marked_and_the_others_serve(tmp_path: Path) -> None:

@@ -120,10 +120,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         except grpc.aio.AbortError:
             code = context.code()
             raise
-        except (Exception, GeneratorExit) as err:
-            if isinstance(err, GeneratorExit):
-                code = grpc.StatusCode.CANCELLED
-                raise
+        except Exception as err:  # noqa: BLE001 - whatever it is, the caller is told an incident id only
             code = grpc.StatusCode.INTERNAL
             incident = _incident(err)
             await _abort(
