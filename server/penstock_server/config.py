@@ -55,9 +55,9 @@ class RequestLimits(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
 class QueueLimits(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much may wait; full means refuse now.
 
-    The live default is about four seconds of MiniLM fp32 on two cores (7,500 tokens a second there), more
-    than any live deadline that makes sense on a CPU. Calls that ask for no class are live up to
-    ``live_request_tokens_max``, half a second there, and FLEX above.
+    The live default is about five seconds of MiniLM on two cores (7,000 tokens a second, ``make bench``),
+    more than any live deadline that makes sense on a CPU. Calls that ask for no class are live up to
+    ``live_request_tokens_max``, about half a second there, and FLEX above.
     """
 
     live_tokens_max: int = 32_768
