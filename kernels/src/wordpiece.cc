@@ -185,7 +185,7 @@ void WordPieceTokenizer::tokenize(std::string_view text, std::size_t tokens_want
     return;
   }
   CodePointCounter counter(text);
-  raw_tokens_.split(text, [&](const AddedToken* token, std::size_t begin, std::size_t end) {
+  raw_tokens_.split(text, false, [&](const AddedToken* token, std::size_t begin, std::size_t end) {
     const std::int32_t first = counter.at(begin);
     if (!token) return tokenize_piece(text.substr(begin, end - begin), first, tokens_wanted, scratch, out);
     out.push_back({token->id, first, counter.at(end)});
@@ -224,7 +224,7 @@ bool WordPieceTokenizer::tokenize_normalized(std::size_t tokens_wanted, Scratch&
   scratch.char_of_byte.push_back(static_cast<std::uint32_t>(scratch.chars.size()));
   bool is_unfinished = true;
   const AlignedChar* chars = scratch.chars.data();
-  normalized_tokens_.split(scratch.normalized, [&](const AddedToken* token, std::size_t begin, std::size_t end) {
+  normalized_tokens_.split(scratch.normalized, false, [&](const AddedToken* token, std::size_t begin, std::size_t end) {
     const AlignedChar* from = chars + scratch.char_of_byte[begin];
     const AlignedChar* to = chars + scratch.char_of_byte[end];
     if (token) {

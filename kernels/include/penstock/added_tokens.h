@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bitset>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -21,6 +22,7 @@ struct AddedToken {
   bool single_word;
   bool lstrip;
   bool rstrip;
+  bool special = false;
 };
 
 // Splits text at added tokens: leftmost, longest, not overlapping. A match that single_word rejects is
@@ -35,16 +37,13 @@ class AddedTokens {
   bool empty() const noexcept { return tokens_.empty(); }
 
   // Calls visit(const AddedToken* or nullptr for text between, begin, end) from left to right, until it
-  // returns false. Empty texts between tokens are left out.
+  // returns false. Empty texts between tokens are left out. With `split_special`, special tokens are text like
+  // any other; their matches are consumed all the same.
   template <typename Visit>
-  void split(std::string_view text, Visit visit) const {
+  void split(std::string_view text, bool split_special, Visit visit) const {
     std::size_t done = 0;
     std::size_t spaces_end = 0;  // end of the spaces scanned last, so that none is scanned twice
-    for (std::size_t at = 0; at < text.size();) {
-      if (!first_bytes_[static_cast<unsigned char>(text[at])]) {
-        ++at;
-        continue;
-      }
+    for (std::size_t at = next_candidate(text, 0); at < text.size(); at = next_candidate(text, at)) {
       const Trie::Match match = trie_.longest(text.substr(at));
       if (!match.size) {
         ++at;
@@ -52,7 +51,8 @@ class AddedTokens {
       }
       const AddedToken& token = tokens_[static_cast<std::size_t>(match.value)];
       const std::size_t end = at + match.size;
-      if (!token.single_word || stands_alone(text, at, end)) {
+      const bool is_text = split_special && token.special;
+      if (!is_text && (!token.single_word || stands_alone(text, at, end))) {
         const std::size_t begin = token.lstrip ? skip_spaces_back(text, at, done) : at;
         if (token.rstrip && end > spaces_end) spaces_end = skip_spaces(text, end);
         // A predecessor's rstrip may have gone past this match: then nothing is left of it.
@@ -66,14 +66,24 @@ class AddedTokens {
     if (done < text.size()) visit(nullptr, done, text.size());
   }
 
+  // Whether any token could begin somewhere in the text.
+  bool may_match(std::string_view text) const noexcept { return next_candidate(text, 0) < text.size(); }
+
  private:
+  // The first position from `at` on where a token may begin; text.size() if there is none.
+  std::size_t next_candidate(std::string_view text, std::size_t at) const noexcept;
+  void note_start(std::string_view content);
+
   static bool stands_alone(std::string_view text, std::size_t begin, std::size_t end) noexcept;
   static std::size_t skip_spaces_back(std::string_view text, std::size_t from, std::size_t limit) noexcept;
   static std::size_t skip_spaces(std::string_view text, std::size_t from) noexcept;
 
   std::vector<AddedToken> tokens_;
   Trie trie_;
+  // Bytes that tokens begin with, and the pairs of bytes: most candidates fall at the second.
   std::array<bool, 256> first_bytes_{};
+  std::bitset<65536> first_pairs_;
+  std::string distinct_first_bytes_;
 };
 
 }  // namespace penstock

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "penstock/aligned_text.h"
 #include "penstock/unicode.h"
 
 namespace penstock {
@@ -15,13 +16,6 @@ struct NormalizerOptions {
   bool handle_chinese_chars = true;
   bool strip_accents = true;
   bool lowercase = true;
-};
-
-// One normalised character and the code points of the input, [begin, end), that it stands for.
-struct AlignedChar {
-  std::uint32_t code_point;
-  std::int32_t begin;
-  std::int32_t end;
 };
 
 // Normalises one piece of text (what lies between added tokens), possibly in several chunks. The order of
@@ -36,7 +30,11 @@ class BertNormalizer {
 
   // Appends the normalised form of valid UTF-8 to `out`. Chunks must end after ASCII whitespace or at the
   // end of the piece, or marks would not be reordered across the cut.
-  void append(std::string_view chunk, std::vector<AlignedChar>& out);
+  void append(std::string_view chunk, AlignedText& out);
+
+  // The same for characters that stand for something already: push each, then end the piece.
+  void push(const AlignedChar& c, AlignedText& out);
+  void end(AlignedText& out) { flush(out); }
 
  private:
   struct Span {
@@ -50,12 +48,12 @@ class BertNormalizer {
     bool consumes;
   };
 
-  void decompose(std::uint32_t c, const CharInfo& info, Span span, std::vector<AlignedChar>& out);
-  void decompose_hangul(std::uint32_t c, std::vector<AlignedChar>& out);
-  void reorder(std::uint32_t c, bool consumes, std::vector<AlignedChar>& out);
-  void flush(std::vector<AlignedChar>& out);
-  void emit_decomposed(std::uint32_t c, bool consumes, std::vector<AlignedChar>& out);
-  void finish(std::uint32_t c, const CharInfo& info, Span span, std::vector<AlignedChar>& out) const;
+  void decompose(std::uint32_t c, const CharInfo& info, Span span, AlignedText& out);
+  void decompose_hangul(std::uint32_t c, AlignedText& out);
+  void reorder(std::uint32_t c, bool consumes, AlignedText& out);
+  void flush(AlignedText& out);
+  void emit_decomposed(std::uint32_t c, bool consumes, AlignedText& out);
+  void finish(std::uint32_t c, const CharInfo& info, Span span, AlignedText& out) const;
 
   const UnicodeTables& tables_ = UnicodeTables::get();
   NormalizerOptions options_;

@@ -71,7 +71,7 @@ class Tokenizer {
   struct Stages;
 
   bool tokenize_piece(const Piece& piece, const TokenizeOptions& options, Context& context, TokenBuffer& out) const;
-  bool tokenize_generally(const Piece& piece, const TokenizeOptions& options, Context& context,
+  bool tokenize_generally(const Piece& piece, bool finds_tokens, const TokenizeOptions& options, Context& context,
                           TokenBuffer& out) const;
   bool cut_words(Context& context, std::size_t tokens_wanted, TokenBuffer& out) const;
 
