@@ -33,3 +33,12 @@ class Word:
 
     chars: list[AlignedChar] = field(default_factory=list[AlignedChar])
     origin: int = 0
+
+
+class PlacedToken(NamedTuple):
+    """A token of a text, with the index of the split that it was cut from."""
+
+    id: int
+    begin: int
+    end: int
+    word: int
