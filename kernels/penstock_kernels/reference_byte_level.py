@@ -1,4 +1,4 @@
-"""Plain Python twin of the ByteLevel pre-tokeniser: GPT-2's splits, in bytes written as printable characters."""
+"""Plain Python twin of the ByteLevel pre-tokeniser: GPT-2 splits, in bytes as printable characters."""
 
 from __future__ import annotations
 
