@@ -7,7 +7,7 @@ standard library's own for lower-casing), so no single library's tables are exac
 - ``kernels/penstock_kernels/unicode_tables.py`` for the reference twin, and
 - ``kernels/src/unicode_tables.inc`` for the native kernel.
 
-Usage: ``python tools/generate_unicode_tables.py [--check]`` (about a minute; --check only compares).
+Usage: ``python -m tools.generate_unicode_tables [--check]`` (about a minute; --check only compares).
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import tokenizers
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
+
+from tools import unicode_classes, unicode_graphemes
 
 PINNED = "0.23.3"
 ORIGIN = f"Unicode of tokenizers {PINNED}, observed by tools/generate_unicode_tables.py; not to be edited."
@@ -31,6 +34,8 @@ SEPARATOR = "\x01"
 BLOCK = 4096
 CODE_POINTS = [c for c in range(0x110000) if not 0xD800 <= c <= 0xDFFF]
 # The source of tokenizers counts 2B920, not 2B820, as the start of one CJK block; observed like all others.
+
+HANGUL = range(0xAC00, 0xD7A4)
 
 Range = tuple[int, int]
 
@@ -71,7 +76,7 @@ def clean_text() -> tuple[list[int], list[int]]:
     return removed, spaces
 
 
-def split_classes() -> tuple[list[int], list[int]]:
+def bert_split_classes() -> tuple[list[int], list[int]]:
     """Whitespace and punctuation of the BERT pre-tokeniser."""
     split = pre_tokenizers.BertPreTokenizer().pre_tokenize_str
     whitespace: list[int] = []
@@ -177,23 +182,78 @@ def lower_runs(lower: dict[int, str]) -> list[tuple[int, int, int, int]]:
     return runs
 
 
+def compositions(decompositions: dict[int, str]) -> list[tuple[int, int, int]]:
+    """(first, second, what NFC makes of them) of every pair but Hangul's.
+
+    A pair is the last step of a canonical decomposition that NFC leaves in one piece.
+    """
+    nfc = normalizers.NFC().normalize_str
+    rows: list[tuple[int, int, int]] = []
+    for c, text in decompositions.items():
+        if c in HANGUL or nfc(chr(c)) != chr(c):
+            continue
+        first = nfc(text[:-1])
+        if len(first) != 1 or nfc(first + text[-1]) != chr(c):
+            raise SystemExit(f"U+{c:04X} isn't composed of two characters")
+        rows.append((ord(first), ord(text[-1]), c))
+    return sorted(rows)
+
+
+def grapheme_ranges() -> list[tuple[int, int, int]]:
+    """Ranges of one grapheme class: (first, last, index into unicode_graphemes.CLASSES)."""
+    return combining_ranges(unicode_graphemes.grapheme_classes(CODE_POINTS))
+
+
+def other_classes(known: dict[str, list[int]]) -> dict[str, list[int]]:
+    """Classes of all splitters but BERT's, and of Strip, that no known table has already.
+
+    The readers of the tables count on the others being equal: if they ever are not, this stops.
+    """
+    seen = unicode_classes.split_classes(CODE_POINTS)
+    seen["stripped whitespace"] = unicode_classes.stripped(CODE_POINTS)
+    for name, code_points in seen.items():
+        equal = "WHITESPACE" if "whitespace" in name else "PUNCTUATION" if name == "punctuation" else "WORD"
+        if not name.isupper() and sorted(code_points) != sorted(known[equal]):
+            raise SystemExit(f"{name} differs from {equal}: give it a table of its own")
+    return {name: code_points for name, code_points in seen.items() if name.isupper()}
+
+
+def normal_forms(decompositions: dict[int, str]) -> dict[str, list[tuple[int, ...]]]:
+    """The tables that NFC, NFD, NFKC and NFKD need."""
+    compatibility = observe(normalizers.NFKD().normalize_str)
+    return {
+        "COMBINING": list(combining_ranges(combining_classes(decompositions))),
+        "DECOMPOSITIONS": [(c, *map(ord, text)) for c, text in decompositions.items() if c not in HANGUL],
+        "COMPATIBILITY": [
+            (c, *map(ord, text)) for c, text in compatibility.items() if text != decompositions.get(c)
+        ],
+        "COMPOSITIONS": list(compositions(decompositions)),
+    }
+
+
 def collect() -> dict[str, list[tuple[int, ...]]]:
     """All tables, by name."""
     decompositions = observe(normalizers.NFD().normalize_str)
-    hangul = range(0xAC00, 0xD7A4)
     removed, spaces = clean_text()
-    whitespace, punctuation = split_classes()
+    whitespace, punctuation = bert_split_classes()
+    classes = {"WHITESPACE": whitespace, "PUNCTUATION": punctuation, "WORD": word_characters()}
+    classes = {
+        "CLEAN_REMOVED": removed,
+        "CLEAN_SPACES": spaces,
+        "CJK": list(observe(bert_normalizer(handle_chinese_chars=True))),
+        "MARKS": strip_classes(decompositions),
+        "ANY_MARKS": list(observe(normalizers.StripAccents().normalize_str)),
+        **classes,
+        **other_classes(classes),
+    }
+    lower = observe(normalizers.Lowercase().normalize_str)
+    if lower != observe(bert_normalizer(lowercase=True)):
+        raise SystemExit("BERT lower-cases in a way of its own: give it a table of its own")
     return {
-        "CLEAN_REMOVED": list(ranges(removed)),
-        "CLEAN_SPACES": list(ranges(spaces)),
-        "CJK": list(ranges(list(observe(bert_normalizer(handle_chinese_chars=True))))),
-        "MARKS": list(ranges(strip_classes(decompositions))),
-        "WHITESPACE": list(ranges(whitespace)),
-        "PUNCTUATION": list(ranges(punctuation)),
-        "WORD": list(ranges(word_characters())),
-        "COMBINING": list(combining_ranges(combining_classes(decompositions))),
-        "LOWER": list(lower_runs(observe(bert_normalizer(lowercase=True)))),
-        "DECOMPOSITIONS": [(c, *map(ord, text)) for c, text in decompositions.items() if c not in hangul],
+        **{name: list(ranges(code_points)) for name, code_points in classes.items()},
+        "LOWER": list(lower_runs(lower)),
+        "GRAPHEMES": list(grapheme_ranges()),
+        **normal_forms(decompositions),
     }
 
 
@@ -201,14 +261,23 @@ DESCRIPTIONS = {
     "CLEAN_REMOVED": "clean_text deletes these: (first, last).",
     "CLEAN_SPACES": "clean_text turns these into a space: (first, last).",
     "CJK": "handle_chinese_chars puts spaces around these: (first, last).",
-    "MARKS": "strip_accents deletes these after NFD: (first, last).",
-    "WHITESPACE": "Separates words: (first, last).",
-    "PUNCTUATION": "Each of these is a word of its own: (first, last).",
-    "WORD": "A single_word added token doesn't match beside these: (first, last).",
-    "COMBINING": "Canonical combining classes: (first, last, class).",
+    "MARKS": "BERT's strip_accents deletes these after NFD: (first, last).",
+    "ANY_MARKS": "The normaliser StripAccents deletes these: (first, last).",
+    "WHITESPACE": "Separates words, for every splitter, and is stripped: (first, last).",
+    "PUNCTUATION": "Each of these is a word of its own, for BERT and Punctuation: (first, last).",
+    "WORD": "\\w of regular expressions; a single_word added token doesn't match beside it: (first, last).",
+    "LETTERS": "Letters of the byte-level splitter: (first, last).",
+    "NUMBERS": "Numbers of the byte-level splitter: (first, last).",
+    "NUMERIC": "What Digits parts from other text: (first, last).",
     "LOWER": "Lower case, but for U+0130: (first, last, step, distance).",
+    "GRAPHEMES": f"Grapheme classes: (first, last, one of 0 to {len(unicode_graphemes.CLASSES) - 1}: "
+    f"{' '.join(unicode_graphemes.CLASSES)}).",
+    "COMBINING": "Canonical combining classes: (first, last, class).",
     "DECOMPOSITIONS": "NFD but for Hangul: (character, what it becomes...).",
+    "COMPATIBILITY": "NFKD where it isn't NFD: (character, what it becomes...).",
+    "COMPOSITIONS": "What NFC composes, but for Hangul: (first, second, composed).",
 }
+FLATTENED = ("DECOMPOSITIONS", "COMPATIBILITY")
 
 
 def wrapped(items: list[str], indent: str) -> Iterator[str]:
@@ -232,7 +301,8 @@ def python_source(tables: dict[str, list[tuple[int, ...]]]) -> str:
     ]
     for name, rows in tables.items():
         items = [",".join(f"{number:x}" for number in row) for row in rows]
-        lines += ["", f"# {DESCRIPTIONS[name]}", f'{name} = """', *wrapped(items, ""), '"""']
+        comment = textwrap.wrap(DESCRIPTIONS[name], 105, initial_indent="# ", subsequent_indent="# ")
+        lines += ["", *comment, f'{name} = """', *wrapped(items, ""), '"""']
     return "\n".join(lines) + "\n"
 
 
@@ -245,7 +315,7 @@ def native_source(tables: dict[str, list[tuple[int, ...]]]) -> str:
     """The C++ arrays; decompositions are flattened as character, length, what it becomes."""
     lines = [f"// {ORIGIN}"]
     for name, rows in tables.items():
-        if name == "DECOMPOSITIONS":
+        if name in FLATTENED:
             flat = [
                 f"0x{row[0]:x},{len(row) - 1}," + ",".join(f"0x{c:x}" for c in row[1:]) + "," for row in rows
             ]
@@ -253,7 +323,8 @@ def native_source(tables: dict[str, list[tuple[int, ...]]]) -> str:
         else:
             flat = ["{" + ",".join(f"{n:#x}" if n >= 0 else str(n) for n in row) + "}," for row in rows]
             head = f"constexpr std::int32_t {native_name(name)}[][{len(rows[0])}] = {{"
-        lines += ["", f"// {DESCRIPTIONS[name]}", head, *wrapped(flat, "  "), "};"]
+        comment = textwrap.wrap(DESCRIPTIONS[name], 105, initial_indent="// ", subsequent_indent="// ")
+        lines += ["", *comment, head, *wrapped(flat, "  "), "};"]
     return "\n".join(lines) + "\n"
 
 
