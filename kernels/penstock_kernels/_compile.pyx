@@ -1,5 +1,5 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, embedsignature=False
-"""Builds the tables of a compiled tokenizer: wraps penstock/double_array.h."""
+"""Builds the tables of a compiled tokenizer: wraps penstock/double_array.h and penstock/bpe.h."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int32_t
@@ -21,6 +21,16 @@ cdef extern from "penstock/double_array.h" namespace "penstock" nogil:
     vector[Node] build_trie "penstock::DoubleArray::build"(vector[pair[string_view, int32_t]]) except +
 
 
+cdef extern from "penstock/bpe.h" namespace "penstock" nogil:
+    cdef cppclass MergeRecord:
+        int32_t left
+        int32_t right
+        int32_t rank
+        int32_t merged
+
+    vector[MergeRecord] c_build_merge_table "penstock::build_merge_table"(const vector[MergeRecord]&) except +
+
+
 def build_double_array(list keys, const int32_t[::1] values):
     if len(keys) != values.shape[0]:
         raise ValueError("a trie needs as many values as keys")
@@ -38,3 +48,20 @@ def build_double_array(list keys, const int32_t[::1] values):
     with nogil:
         nodes = build_trie(move(pairs))
     return PyBytes_FromStringAndSize(<const char*>nodes.data(), nodes.size() * sizeof(Node))
+
+
+def build_merge_table(const int32_t[:, ::1] merges):
+    if merges.shape[1] != 4:
+        raise ValueError("a merge has four numbers: left, right, rank and merged")
+    cdef vector[MergeRecord] records
+    cdef vector[MergeRecord] table
+    cdef Py_ssize_t i
+    with nogil:
+        records.resize(merges.shape[0])
+        for i in range(merges.shape[0]):
+            records[i].left = merges[i, 0]
+            records[i].right = merges[i, 1]
+            records[i].rank = merges[i, 2]
+            records[i].merged = merges[i, 3]
+        table = c_build_merge_table(records)
+    return PyBytes_FromStringAndSize(<const char*>table.data(), table.size() * sizeof(MergeRecord))

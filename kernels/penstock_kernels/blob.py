@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock_kernels import _compile, spec
-from penstock_kernels.blob_records import Strings, added_tokens, normalizers, pre_tokenizers, template
+from penstock_kernels.blob_records import Strings, added_tokens, flags, normalizers, pre_tokenizers, template
 
 MAGIC = b"PSTKTEXT"
 VERSION = 1  # kBlobVersion of blob.h
@@ -215,9 +215,9 @@ def _config(tokenizer: spec.TokenizerSpec, ids_end: int, model: Mapping[str, Any
         "ids_end": ids_end,
         "pad_id": tokenizer.pad_id,
         "pad_type_id": tokenizer.pad_type_id,
-        "config_flags": (1 if trim is not None else 0)
-        | (2 if trim is not None and trim.add_prefix_space else 0)
-        | (4 if tokenizer.retypes_overflow else 0),
+        "config_flags": flags(
+            trim is not None, trim is not None and trim.add_prefix_space, tokenizer.retypes_overflow
+        ),
         "unknown_id": -1,
     }
     for name, value in (values | dict(model)).items():
@@ -234,7 +234,8 @@ def _model(tokenizer: spec.TokenizerSpec, ids_end: int, strings: Strings) -> tup
         case spec.Unigram():
             return _unigram(model, ids_end)
         case spec.Bpe():
-            raise NotImplementedError
+            is_byte_level = any(isinstance(stage, spec.ByteLevel) for stage in tokenizer.pre_tokenizers)
+            return _bpe(model, is_byte_level, strings)
 
 
 def _trie(vocabulary: Mapping[bytes, int]) -> bytes:
@@ -253,6 +254,49 @@ def _wordpiece(model: spec.WordPiece, strings: Strings) -> tuple[Sections, dict[
     return {Section.VOCABULARY_TRIE: trie}, config
 
 
+def _bpe(model: spec.Bpe, is_byte_level: bool, strings: Strings) -> tuple[Sections, dict[str, Any]]:
+    ids = model.vocabulary
+    sections = {
+        Section.VOCABULARY_TRIE: _trie({token.encode(): token_id for token, token_id in ids.items()}),
+        Section.MERGE_TABLE: _merge_table(model),
+    }
+    if is_byte_level:
+        symbols = [ids.get(symbol, -1) for symbol in byte_characters()]
+        sections[Section.BYTE_IDS] = np.array(symbols, "<i4").tobytes()
+    elif model.byte_fallback:
+        sections[Section.BYTE_IDS] = _fallback_ids(ids)
+    config = {
+        "model_kind": 2,
+        "model_flags": flags(model.fuse_unknown, model.byte_fallback, model.ignore_merges),
+        "unknown_id": -1 if model.unknown_id is None else model.unknown_id,
+        "continuing_prefix": strings.put(model.continuing_prefix),
+        "end_suffix": strings.put(model.end_suffix),
+    }
+    return sections, config
+
+
+def _merge_table(model: spec.Bpe) -> bytes:
+    prefix_bytes = len(model.continuing_prefix.encode())
+    merges = np.empty((len(model.merges), 4), np.int32)
+    for rank, (left, right) in enumerate(model.merges):
+        # The reference drops as many bytes as the prefix has, whether they are the prefix or not.
+        merged = left + (right.encode()[prefix_bytes:].decode() if prefix_bytes else right)
+        try:
+            merges[rank] = model.vocabulary[left], model.vocabulary[right], rank, model.vocabulary[merged]
+        except KeyError as err:
+            raise ValueError(
+                f"merge {rank}, {left!r} and {right!r}: {err} is not in the vocabulary"
+            ) from None
+    return _compile.build_merge_table(merges)
+
+
+def byte_characters() -> list[str]:
+    """The characters that byte-level vocabularies write each byte as: itself, if it is visible in Latin-1."""
+    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    hidden = [byte for byte in range(256) if byte not in visible]
+    return [chr(byte) if byte in visible else chr(0x100 + hidden.index(byte)) for byte in range(256)]
+
+
 def _unigram(model: spec.Unigram, ids_end: int) -> tuple[Sections, dict[str, Any]]:
     ids = {piece: token_id for token_id, (piece, _) in enumerate(model.pieces)}
     scores = np.zeros(ids_end, "<f8")
@@ -265,7 +309,7 @@ def _unigram(model: spec.Unigram, ids_end: int) -> tuple[Sections, dict[str, Any
         sections[Section.BYTE_IDS] = _fallback_ids(ids)
     config = {
         "model_kind": 3,
-        "model_flags": 2 if model.byte_fallback else 0,
+        "model_flags": flags(False, model.byte_fallback),
         "unknown_id": -1 if model.unknown_id is None else model.unknown_id,
         "unknown_score": min((score for _, score in model.pieces), default=float("inf")) - _UNKNOWN_PENALTY,
     }

@@ -62,7 +62,7 @@ def normalizers(stages: Iterable[spec.Normalizer], strings: Strings) -> bytes:
 def _normalizer(stage: spec.Normalizer, strings: Strings) -> _Stage:
     match stage:
         case spec.BertNormalizer(clean, chinese, accents, lower):
-            return _stage(1, flags=_flags(clean, chinese, accents, lower))
+            return _stage(1, flags=flags(clean, chinese, accents, lower))
         case spec.UnicodeForm(form):
             return _stage(2, number=form)
         case spec.Lowercase():
@@ -70,7 +70,7 @@ def _normalizer(stage: spec.Normalizer, strings: Strings) -> _Stage:
         case spec.StripAccents():
             return _stage(4)
         case spec.Strip(left, right):
-            return _stage(5, flags=_flags(left, right))
+            return _stage(5, flags=flags(left, right))
         case spec.Replace(pattern, content):
             return _stage(6, text=strings.put(pattern), other=strings.put(content))
         case spec.ReplaceSpaceRuns(content):
@@ -97,11 +97,11 @@ def _pre_tokenizer(stage: spec.PreTokenizer, strings: Strings) -> _Stage:
         case spec.Punctuation(behavior):
             return _stage(4, number=behavior)
         case spec.Digits(individual):
-            return _stage(5, flags=_flags(individual))
+            return _stage(5, flags=flags(individual))
         case spec.ByteLevel(prefix, regex):
-            return _stage(6, flags=_flags(prefix, regex))
+            return _stage(6, flags=flags(prefix, regex))
         case spec.Metaspace(replacement, scheme, split):
-            return _stage(7, flags=_flags(split), number=scheme, text=strings.put(replacement))
+            return _stage(7, flags=flags(split), number=scheme, text=strings.put(replacement))
 
 
 def added_tokens(tokens: Iterable[spec.AddedToken], strings: Strings) -> bytes:
@@ -109,7 +109,7 @@ def added_tokens(tokens: Iterable[spec.AddedToken], strings: Strings) -> bytes:
     records = [
         (
             token.id,
-            _flags(token.single_word, token.lstrip, token.rstrip, token.normalized, token.special),
+            flags(token.single_word, token.lstrip, token.rstrip, token.normalized, token.special),
             strings.put(token.content),
         )
         for token in tokens
@@ -126,5 +126,6 @@ def template(pieces: Sequence[spec.TemplatePiece]) -> bytes:
     return np.array(records, _TEMPLATE).tobytes()
 
 
-def _flags(*bits: bool) -> int:
+def flags(*bits: bool) -> int:
+    """The bits as a number, the first one lowest."""
     return sum(1 << place for place, bit in enumerate(bits) if bit)
