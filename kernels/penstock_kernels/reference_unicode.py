@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum
 
 from penstock_kernels import unicode_tables
 
-SYLLABLE_FIRST, _SYLLABLE_LAST = 0xAC00, 0xD7A3
+_SYLLABLE_FIRST, _SYLLABLE_LAST = 0xAC00, 0xD7A3
 _LEAD_FIRST, _VOWEL_FIRST, _TAIL_FIRST = 0x1100, 0x1161, 0x11A7
 _LEADS, _VOWELS, _TAILS = 19, 21, 28
 
@@ -79,6 +80,16 @@ _LOWER = {"\u0130": "i\u0307"} | {
 }
 
 
+# One letter a class, so that the standard's rules (UAX #29) are a regular expression over classes. Syllables
+# without a trailing consonant are v, others t.
+_GRAPHEME_LETTERS = dict(zip(Grapheme, "ocrnpsxjlzgikLVT", strict=False))
+_CONJUNCT = "k(?:[xz]*l[xlz]*k)*"
+_PICTOGRAPH = "i(?:[xjl]*zi)*"
+_CLUSTER = re.compile(
+    f"rn|[crn]|p*(?:L*(?:V+|vV*|t)T*|L+|T+|gg|{_PICTOGRAPH}|{_CONJUNCT}|[^crnp])[xjlzs]*|p+[xjlzs]*"
+)
+
+
 def lower(c: str) -> str:
     """Lower case of one character."""
     return _LOWER.get(c, c)
@@ -86,8 +97,8 @@ def lower(c: str) -> str:
 
 def decomposition(c: str) -> str:
     """Full canonical decomposition of one character, not reordered."""
-    if SYLLABLE_FIRST <= ord(c) <= _SYLLABLE_LAST:
-        index = ord(c) - SYLLABLE_FIRST
+    if _SYLLABLE_FIRST <= ord(c) <= _SYLLABLE_LAST:
+        index = ord(c) - _SYLLABLE_FIRST
         vowel, tail = index // _TAILS % _VOWELS, index % _TAILS
         lead = chr(_LEAD_FIRST + index // (_VOWELS * _TAILS)) + chr(_VOWEL_FIRST + vowel)
         return lead + (chr(_TAIL_FIRST + tail) if tail else "")
@@ -103,8 +114,21 @@ def composition(first: str, second: str) -> str | None:
     """What NFC makes of two characters side by side, or None if they do not compose."""
     lead, vowel = ord(first) - _LEAD_FIRST, ord(second) - _VOWEL_FIRST
     if 0 <= lead < _LEADS and 0 <= vowel < _VOWELS:
-        return chr(SYLLABLE_FIRST + (lead * _VOWELS + vowel) * _TAILS)
-    syllable, tail = ord(first) - SYLLABLE_FIRST, ord(second) - _TAIL_FIRST
-    if SYLLABLE_FIRST <= ord(first) <= _SYLLABLE_LAST and syllable % _TAILS == 0 and 0 < tail < _TAILS:
+        return chr(_SYLLABLE_FIRST + (lead * _VOWELS + vowel) * _TAILS)
+    syllable, tail = ord(first) - _SYLLABLE_FIRST, ord(second) - _TAIL_FIRST
+    if _SYLLABLE_FIRST <= ord(first) <= _SYLLABLE_LAST and syllable % _TAILS == 0 and 0 < tail < _TAILS:
         return chr(ord(first) + tail)
     return _COMPOSITIONS.get(first + second)
+
+
+def _grapheme_letter(c: str) -> str:
+    grapheme = GRAPHEMES.get(c, Grapheme.OTHER)
+    if grapheme is Grapheme.SYLLABLE:
+        return "t" if (ord(c) - _SYLLABLE_FIRST) % _TAILS else "v"
+    return _GRAPHEME_LETTERS[grapheme]
+
+
+def graphemes(text: str) -> list[str]:
+    """The text cut into its extended grapheme clusters."""
+    classes = "".join(map(_grapheme_letter, text))
+    return [text[found.start() : found.end()] for found in _CLUSTER.finditer(classes)]
