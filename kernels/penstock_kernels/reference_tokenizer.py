@@ -6,15 +6,16 @@ source.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 from penstock_kernels import spec as parts
 from penstock_kernels.reference_added_tokens import distinct, split_added
 from penstock_kernels.reference_aligned import AlignedChar, PlacedToken, Token, Word
 from penstock_kernels.reference_bert import cut_wordpiece, normalize_bert
-from penstock_kernels.reference_bpe import cut_bpe
-from penstock_kernels.reference_byte_level import cut_byte_level
+from penstock_kernels.reference_bpe import ReferenceBpe
+from penstock_kernels.reference_byte_level import split_byte_level
 from penstock_kernels.reference_metaspace import cut_metaspace
 from penstock_kernels.reference_normalizers import normalize_stage
 from penstock_kernels.reference_pre_tokenizers import (
@@ -25,7 +26,7 @@ from penstock_kernels.reference_pre_tokenizers import (
     cut_whitespace_words,
 )
 from penstock_kernels.reference_precompiled import normalize_precompiled
-from penstock_kernels.reference_unigram import cut_unigram
+from penstock_kernels.reference_unigram import UnigramModel
 
 
 class ReferenceTokens:
@@ -40,6 +41,7 @@ class ReferenceTokens:
 
     def __init__(self, spec: parts.TokenizerSpec) -> None:
         self._spec = spec
+        self._cut = _cutter(spec.model)
         self._raw_tokens = distinct(token for token in spec.added_tokens if not token.normalized)
         self._normalized_tokens = distinct(
             replace(token, content="".join(c.text for c in self._normalize(token.content, 0)))
@@ -51,7 +53,7 @@ class ReferenceTokens:
         """All tokens of a text. Every split takes a word index, also one that gives no tokens."""
         tokens: list[PlacedToken] = []
         for word, split in enumerate(self._splits(text, split_special_tokens)):
-            cut = [split] if isinstance(split, Token) else self._cut(split)
+            cut = [split] if isinstance(split, Token) else self._cut(split.chars)
             tokens += [PlacedToken(*token, word) for token in cut]
         return tokens
 
@@ -88,13 +90,14 @@ class ReferenceTokens:
             words = [part for word in words for part in _pre_tokenize(word, stage) if part.chars]
         return words
 
-    def _cut(self, word: Word) -> Sequence[Token]:
-        model = self._spec.model
-        if isinstance(model, parts.WordPiece):
-            return cut_wordpiece(word.chars, model)
-        if isinstance(model, parts.Bpe):
-            return cut_bpe(word.chars, model)
-        return cut_unigram(word.chars, model)
+
+def _cutter(model: parts.TokenModel) -> Callable[[list[AlignedChar]], list[Token]]:
+    """What cuts a word into tokens."""
+    if isinstance(model, parts.WordPiece):
+        return partial(cut_wordpiece, model=model)
+    if isinstance(model, parts.Bpe):
+        return ReferenceBpe(model).cut
+    return UnigramModel(model).cut
 
 
 def _pre_tokenize(word: Word, stage: parts.PreTokenizer) -> list[Word]:
@@ -110,6 +113,6 @@ def _pre_tokenize(word: Word, stage: parts.PreTokenizer) -> list[Word]:
         case parts.Digits():
             return cut_digits(word, stage)
         case parts.ByteLevel():
-            return cut_byte_level(word, stage)
+            return split_byte_level([word], stage)
         case parts.Metaspace():
             return cut_metaspace(word, stage)

@@ -93,7 +93,7 @@ void PunctuationStage::apply(Words& words, Words& spare) const {
 }
 
 void DigitsStage::apply(Words& words, Words& spare) const {
-  split(words, spare, behavior_, [](const AlignedChar& c) { return has_flag(c, 0 /* PENDING kNumeric */); });
+  split(words, spare, behavior_, [](const AlignedChar& c) { return has_flag(c, kNumeric); });
 }
 
 }  // namespace penstock
