@@ -12,6 +12,10 @@ IndexArray: TypeAlias = NDArray[np.int64] | NDArray[np.int32]
 # Contiguous bytes of a column of texts.
 ByteBuffer: TypeAlias = bytes | bytearray | memoryview | NDArray[np.uint8]
 
+# Bits of the flags of padded rows.
+ROW_TRUNCATED = 1
+ROW_INVALID = 2
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenRows:
@@ -19,12 +23,21 @@ class TokenRows:
 
     Attributes:
         ids: int32 ``[tokens]``, special tokens included.
-        type_ids: uint8 ``[tokens]``; 0 or 1 as the post-processor says.
+        type_ids: uint8 ``[tokens]``; as the post-processor says.
         starts: int64 ``[rows + 1]``; row ``r`` is ``ids[starts[r]:starts[r + 1]]``.
-        truncated: bool ``[rows]``; tokens were cut to the limit.
+        truncated: bool ``[rows]``; tokens of the row's text were cut to the limit.
         valid: bool ``[rows]``; False if the input's bytes were not UTF-8: such a row has no tokens.
-        offsets: int32 ``[tokens, 2]``, begin and end of each token's text in code points of its input
-            ((0, 0) for special tokens that the post-processor added), or None unless asked for.
+        offsets: int32 ``[tokens, 2]``, begin and end of each token's text in code points of its input, or of
+            its word if the input came in words ((0, 0) for special tokens that the post-processor added), or
+            None unless asked for.
+        special_mask: uint8 ``[tokens]``, 1 for special tokens that the post-processor added, or None unless
+            asked for.
+        word_ids: int32 ``[tokens]``, index of the word of its text that a token is of, -1 for special tokens
+            that the post-processor added, or None unless asked for.
+        sequence_ids: int8 ``[tokens]``, 0 for tokens of first texts, 1 for those of second texts, -1 for
+            special tokens that the post-processor added, or None unless asked for.
+        samples: int32 ``[rows]``, index of the text that a row is of, or None unless overflow was asked for:
+            then rows are texts.
     """
 
     ids: NDArray[np.int32]
@@ -33,11 +46,17 @@ class TokenRows:
     truncated: NDArray[np.bool_]
     valid: NDArray[np.bool_]
     offsets: NDArray[np.int32] | None = None
+    special_mask: NDArray[np.uint8] | None = None
+    word_ids: NDArray[np.int32] | None = None
+    sequence_ids: NDArray[np.int8] | None = None
+    samples: NDArray[np.int32] | None = None
 
     def __post_init__(self) -> None:
-        for array in (self.ids, self.type_ids, self.starts, self.truncated, self.valid, self.offsets):
-            if array is not None:
-                array.setflags(write=False)
+        for array in (self.ids, self.type_ids, self.starts, self.truncated, self.valid):
+            array.setflags(write=False)
+        for extra in (self.offsets, self.special_mask, self.word_ids, self.sequence_ids, self.samples):
+            if extra is not None:
+                extra.setflags(write=False)
 
     @property
     def rows(self) -> int:
