@@ -1,9 +1,10 @@
 """Observes where the pinned tokenizers ends a grapheme cluster, through the Precompiled normaliser.
 
-Precompiled looks a cluster of fewer than six bytes up as a whole, and replaces all of it by what its shortest
-prefix in the charsmap becomes; longer clusters are looked up character by character. So whether two characters
-belong together shows in what becomes of their neighbours. What never shows (whether regional indicators pair
-up: a pair has eight bytes) can't change what Precompiled does, and follows the standard (UAX #29).
+Precompiled looks a cluster of fewer than six bytes up as a whole, and replaces all of it by what its
+shortest prefix in the charsmap becomes; longer clusters are looked up character by character. So whether two
+characters belong together shows in what becomes of their neighbours. What never shows (whether regional
+indicators pair up: a pair has eight bytes) can't change what Precompiled does, and follows the standard
+(UAX #29).
 """
 
 from __future__ import annotations
@@ -14,10 +15,25 @@ from collections.abc import Callable, Iterable, Iterator
 from tokenizers import normalizers
 
 # The order is the value in the tables; reference_unicode.py and unicode.h name them too.
-CLASSES = (
-    "OTHER CONTROL CR LF PREPEND SPACING_MARK EXTEND PLAIN_EXTEND LINKER JOINER REGIONAL PICTOGRAPHIC CONSONANT "
-    "LEAD VOWEL TAIL SYLLABLE"
-).split()
+CLASSES = [
+    "OTHER",
+    "CONTROL",
+    "CR",
+    "LF",
+    "PREPEND",
+    "SPACING_MARK",
+    "EXTEND",
+    "PLAIN_EXTEND",
+    "LINKER",
+    "JOINER",
+    "REGIONAL",
+    "PICTOGRAPHIC",
+    "CONSONANT",
+    "LEAD",
+    "VOWEL",
+    "TAIL",
+    "SYLLABLE",
+]
 SEPARATOR = "\n"
 BLOCK = 4096
 MARK = "\u0301"
@@ -90,8 +106,8 @@ FINGERPRINTS: dict[frozenset[str], str] = {
 def charsmap(pairs: dict[str, str]) -> bytes:
     """A charsmap as SentencePiece writes them: the size of a double array, the array, the replacements.
 
-    A unit of the array holds its label in bits 0-7, whether a key ends there in bit 8, and from bit 10 what its
-    position is combined with (exclusive or) to give its children's base. A key's value hangs at label 0.
+    A unit of the array holds its label in bits 0-7, whether a key ends there in bit 8, and from bit 10 what
+    its position is combined with (exclusive or) to give its children's base. A key's value hangs at label 0.
     """
     trie: dict[int, dict] = {}  # type: ignore[type-arg]
     strings = b""

@@ -1,7 +1,7 @@
 """Plain Python twin of the normalisers but BERT's and Precompiled, as ``tokenizers`` 0.23.3 has them.
 
-The names in comments are those of its source. Characters carry what they stand for; a deleted character does not
-widen its neighbours, and an inserted one copies its predecessor.
+The names in comments are those of its source. Characters carry what they stand for; a deleted character does
+not widen its neighbours, and an inserted one copies its predecessor.
 """
 
 from __future__ import annotations
