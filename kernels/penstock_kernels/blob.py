@@ -22,7 +22,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock_kernels import _compile, spec
-from penstock_kernels.blob_records import Strings, added_tokens, flags, normalizers, pre_tokenizers, template
+from penstock_kernels.blob_records import (
+    Strings,
+    added_tokens,
+    byte_characters,
+    flags,
+    normalizers,
+    pre_tokenizers,
+    template,
+)
 
 MAGIC = b"PSTKTEXT"
 VERSION = 1  # kBlobVersion of blob.h
@@ -288,13 +296,6 @@ def _merge_table(model: spec.Bpe) -> bytes:
                 f"merge {rank}, {left!r} and {right!r}: {err} is not in the vocabulary"
             ) from None
     return _compile.build_merge_table(merges)
-
-
-def byte_characters() -> list[str]:
-    """The characters that byte-level vocabularies write each byte as: itself, if it is visible in Latin-1."""
-    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    hidden = [byte for byte in range(256) if byte not in visible]
-    return [chr(byte) if byte in visible else chr(0x100 + hidden.index(byte)) for byte in range(256)]
 
 
 def _unigram(model: spec.Unigram, ids_end: int) -> tuple[Sections, dict[str, Any]]:

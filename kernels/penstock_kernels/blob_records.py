@@ -129,3 +129,10 @@ def template(pieces: Sequence[spec.TemplatePiece]) -> bytes:
 def flags(*bits: bool) -> int:
     """The bits as a number, the first one lowest."""
     return sum(1 << place for place, bit in enumerate(bits) if bit)
+
+
+def byte_characters() -> list[str]:
+    """The characters that byte-level vocabularies write each byte as: itself, if it is visible in Latin-1."""
+    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    hidden = [byte for byte in range(256) if byte not in visible]
+    return [chr(byte) if byte in visible else chr(0x100 + hidden.index(byte)) for byte in range(256)]

@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from penstock_kernels import ByteBuffer, IndexArray, TokenRows, WordPieceSpec, WordPieceTokenizer
+from penstock_kernels import (
+    AddedToken,
+    ByteBuffer,
+    IndexArray,
+    Slot,
+    TemplatePiece,
+    TokenRows,
+    WordPieceSpec,
+    WordPieceTokenizer,
+    spec,
+)
 from penstock_server.domain.errors import ModelBroken
 from penstock_server.domain.tasks import Truncation
-from penstock_server.text.tokenizer_json import read_spec
+from penstock_server.text.tokenizer_json import explained, read_spec
+from penstock_server.text.tokenizer_json_parts import Unsupported
 
 PAD_TOKEN = "[PAD]"
 
@@ -38,7 +49,12 @@ class Tokenizer:
         Raises:
             ModelBroken: The file cannot be read, or needs a feature that is not supported (named).
         """
-        return cls(read_spec(path))
+        try:
+            content = path.read_bytes()
+        except OSError as err:
+            raise ModelBroken(f"cannot read {path.name}: {err.strerror}") from err
+        with explained(path.name):
+            return cls(_wordpiece_spec(read_spec(content)))
 
     @property
     def pad_id(self) -> int:
@@ -136,3 +152,41 @@ class Tokenizer:
             add_special_tokens=add_special_tokens,
             return_offsets=return_offsets,
         )
+
+
+def _wordpiece_spec(tokenizer: spec.TokenizerSpec) -> WordPieceSpec:
+    """The same tokenizer for the WordPiece kernel.
+
+    Raises:
+        Unsupported: That kernel does not compute it.
+    """
+    model, normalizers = tokenizer.model, tokenizer.normalizers or (spec.BertNormalizer(*[False] * 4),)
+    if not isinstance(model, spec.WordPiece):
+        raise Unsupported(f"model {type(model).__name__}")
+    bert = normalizers[0]
+    if len(normalizers) > 1 or not isinstance(bert, spec.BertNormalizer):
+        raise Unsupported(f"normalizer {type(normalizers[-1]).__name__}")
+    if tokenizer.pre_tokenizers != (spec.BertPreTokenizer(),):
+        raise Unsupported("another pre_tokenizer than BertPreTokenizer")
+    return WordPieceSpec(
+        vocabulary=model.vocabulary,
+        unknown_id=model.unknown_id,
+        continuing_prefix=model.continuing_prefix,
+        word_chars_max=model.word_chars_max,
+        clean_text=bert.clean_text,
+        handle_chinese_chars=bert.handle_chinese_chars,
+        strip_accents=bert.strip_accents,
+        lowercase=bert.lowercase,
+        added_tokens=tuple(
+            AddedToken(
+                token.content, token.id, token.single_word, token.lstrip, token.rstrip, token.normalized
+            )
+            for token in tokenizer.added_tokens
+        ),
+        single=_template(tokenizer.single),
+        pair=_template(tokenizer.pair),
+    )
+
+
+def _template(pieces: tuple[spec.TemplatePiece, ...]) -> tuple[TemplatePiece, ...]:
+    return tuple(TemplatePiece(Slot(piece.slot), piece.type_id, piece.token_id) for piece in pieces)

@@ -1,262 +1,197 @@
-"""Reads ``tokenizer.json`` into a WordPieceSpec, and refuses by name what the kernel does not compute."""
+"""Reads ``tokenizer.json`` as tokenizers 0.23.3 does, and refuses by name what Penstock does not compute.
+
+The sections are read in ``tokenizer_json_stages``, ``_models`` and ``_templates``.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import Literal
 
 import msgspec
 
-from penstock_kernels import AddedToken, Slot, TemplatePiece, WordPieceSpec
+from penstock_kernels import spec
 from penstock_server.domain.errors import ModelBroken
+from penstock_server.text.tokenizer_json_models import read_model
+from penstock_server.text.tokenizer_json_parts import (
+    INT32_MAX,
+    NOTHING,
+    Contradiction,
+    Unsupported,
+    is_nothing,
+    read,
+)
+from penstock_server.text.tokenizer_json_stages import read_normalizers, read_pre_tokenizers
+from penstock_server.text.tokenizer_json_templates import TYPE_ID_MAX, read_post_processor
 
-INT32_MAX = 2**31 - 1
-TYPE_ID_MAX = 255
-
-
-class ModelSection(msgspec.Struct, frozen=True):
-    """The ``model`` section of a WordPiece tokenizer."""
-
-    vocab: dict[str, int]
-    type: str = "WordPiece"
-    unk_token: str = "[UNK]"
-    continuing_subword_prefix: str = "##"
-    max_input_chars_per_word: int = 100
-
-
-class NormalizerSection(msgspec.Struct, frozen=True):
-    """The ``normalizer`` section of a BERT tokenizer."""
-
-    type: str
-    clean_text: bool = True
-    handle_chinese_chars: bool = True
-    strip_accents: bool | None = None
-    lowercase: bool = True
+_UINT32_MAX = 2**32 - 1
+_PAD_TOKENS = ("[PAD]", "<pad>")
 
 
-class AddedTokenSection(msgspec.Struct, frozen=True):
-    """One of the ``added_tokens``."""
-
+class _AddedToken(msgspec.Struct, frozen=True):
     id: int
     content: str
-    single_word: bool = False
-    lstrip: bool = False
-    rstrip: bool = False
-    normalized: bool = True
+    single_word: bool
+    lstrip: bool
+    rstrip: bool
+    normalized: bool
+    special: bool
 
 
-class TypeOnly(msgspec.Struct, frozen=True):
-    """A section of which only the type is known yet."""
+class _Padding(msgspec.Struct, frozen=True):
+    strategy: msgspec.Raw
+    direction: Literal["Left", "Right"]
+    pad_id: int
+    pad_type_id: int
+    pad_token: str
+    pad_to_multiple_of: int | None = None
 
-    type: str | None = None
 
+class _File(msgspec.Struct, frozen=True):
+    """The sections.
 
-class TokenizerFile(msgspec.Struct, frozen=True):
-    """The parts of the file that matter here.
-
-    Truncation and padding stored in the file are left out on purpose: every call gives its own.
+    Truncation and padding are each call's own, but for the padding's ids; tokens are never decoded to text.
     """
 
     model: msgspec.Raw
-    added_tokens: list[AddedTokenSection] = []
-    normalizer: msgspec.Raw = msgspec.Raw(b"null")
-    pre_tokenizer: TypeOnly | None = None
-    post_processor: msgspec.Raw = msgspec.Raw(b"null")
+    version: Literal["1.0"] = "1.0"
+    added_tokens: list[msgspec.Raw] = []
+    normalizer: msgspec.Raw = NOTHING
+    pre_tokenizer: msgspec.Raw = NOTHING
+    post_processor: msgspec.Raw = NOTHING
+    padding: msgspec.Raw = NOTHING
+    truncation: msgspec.Raw = NOTHING
+    decoder: msgspec.Raw = NOTHING
 
 
-class TemplateEntry(msgspec.Struct, frozen=True):
-    """A text or a special token in a template."""
+@contextmanager
+def explained(name: str) -> Generator[None]:
+    """Turns what goes wrong in reading a tokenizer file into ModelBroken that names the file.
 
-    id: str
-    type_id: int = 0
-
-
-class TemplateElement(msgspec.Struct, frozen=True):
-    """An element of a template: exactly one of the two is given."""
-
-    special: TemplateEntry | None = msgspec.field(default=None, name="SpecialToken")
-    sequence: TemplateEntry | None = msgspec.field(default=None, name="Sequence")
-
-
-class TemplateToken(msgspec.Struct, frozen=True):
-    """The ids that a special token of a template stands for."""
-
-    ids: list[int]
-
-
-class TemplateSection(msgspec.Struct, frozen=True):
-    """The ``post_processor`` section of type TemplateProcessing."""
-
-    single: list[TemplateElement]
-    pair: list[TemplateElement]
-    special_tokens: dict[str, TemplateToken]
-
-
-class BertSection(msgspec.Struct, frozen=True):
-    """The ``post_processor`` section of type BertProcessing."""
-
-    sep: tuple[str, int]
-    cls: tuple[str, int]
-
-
-class Unsupported(ValueError):
-    """A feature of tokenizer.json that this release does not compute."""
-
-
-Template = tuple[TemplatePiece, ...]
-NO_TEMPLATE: tuple[Template, Template] = (
-    (TemplatePiece(Slot.FIRST),),
-    (TemplatePiece(Slot.FIRST), TemplatePiece(Slot.SECOND, type_id=1)),
-)
-
-
-def read_spec(path: Path) -> WordPieceSpec:
-    """Compiles a ``tokenizer.json`` to what the kernel needs.
-
-    Raises:
-        ModelBroken: The file cannot be read, or uses a feature that the kernel does not compute (named).
+    Args:
+        name: The file, without its folder.
     """
     try:
-        file = msgspec.json.decode(path.read_bytes(), type=TokenizerFile)
-        return _compile(file)
-    except OSError as err:
-        raise ModelBroken(f"cannot read {path.name}: {err.strerror}") from err
+        yield
     except Unsupported as err:
         raise ModelBroken(
-            f"{path.name} needs {err}, which Penstock does not support; use a BERT-style WordPiece model"
+            f"{name} needs {err}, which Penstock does not support; use a model without it, or ask for it"
         ) from err
-    except (msgspec.DecodeError, UnicodeDecodeError) as err:
-        raise ModelBroken(f"{path.name} is not a tokenizer.json: {err}") from err
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
+        raise ModelBroken(f"{name} is not a tokenizer.json: {err}") from err
     except ValueError as err:
-        raise ModelBroken(f"{path.name} contradicts itself: {err}") from err
+        raise ModelBroken(f"{name} contradicts itself: {err}") from err
 
 
-def _compile(file: TokenizerFile) -> WordPieceSpec:
-    model = _model(file.model)
-    normalizer = _normalizer(file.normalizer)
-    if file.pre_tokenizer is None or file.pre_tokenizer.type != "BertPreTokenizer":
-        raise Unsupported(f"pre_tokenizer {file.pre_tokenizer.type if file.pre_tokenizer else None}")
-    single, pair = _templates(file.post_processor)
-    strip_accents = normalizer.lowercase if normalizer.strip_accents is None else normalizer.strip_accents
-    return WordPieceSpec(
-        vocabulary=model.vocab,
-        unknown_id=model.vocab[model.unk_token],
-        continuing_prefix=model.continuing_subword_prefix,
-        word_chars_max=min(model.max_input_chars_per_word, INT32_MAX),
-        clean_text=normalizer.clean_text,
-        handle_chinese_chars=normalizer.handle_chinese_chars,
-        strip_accents=strip_accents,
-        lowercase=normalizer.lowercase,
-        added_tokens=_added_tokens(file.added_tokens, model.vocab),
-        single=single,
-        pair=pair,
+def read_spec(content: bytes) -> spec.TokenizerSpec:
+    """What a tokenizer is made of.
+
+    Args:
+        content: The file.
+
+    Raises:
+        ValueError: It is not a ``tokenizer.json``, contradicts itself, or uses a feature that Penstock does
+            not compute; ``explained`` says which.
+    """
+    file = _file(content)
+    pre_tokenizers = read_pre_tokenizers(file.pre_tokenizer)
+    model = read_model(file.model, pre_tokenizers)
+    vocabulary = _vocabulary(model)
+    added = _added_tokens(file.added_tokens, vocabulary, _size(model))
+    post = read_post_processor(file.post_processor)
+    if post.trim is not None:
+        _check_trim(model, vocabulary)
+    pad_id, pad_type_id = _padding(file.padding, vocabulary | {token.content: token.id for token in added})
+    plain = spec.TokenizerSpec(model)
+    return spec.TokenizerSpec(
+        model=model,
+        normalizers=read_normalizers(file.normalizer),
+        pre_tokenizers=pre_tokenizers,
+        added_tokens=added,
+        single=plain.single if post.single is None else post.single,
+        pair=plain.pair if post.pair is None else post.pair,
+        trim=post.trim,
+        retypes_overflow=post.retypes_overflow,
+        pad_id=pad_id,
+        pad_type_id=pad_type_id,
     )
 
 
-def _type_of(section: msgspec.Raw) -> str | None:
-    return msgspec.json.decode(section, type=TypeOnly).type
+def _file(content: bytes) -> _File:
+    known = {field.name for field in msgspec.structs.fields(_File)}
+    unknown = msgspec.json.decode(content, type=dict[str, msgspec.Raw]).keys() - known
+    if unknown:
+        raise Unsupported(f"the unknown section {min(unknown)!r}")
+    return msgspec.json.decode(content, type=_File)
 
 
-def _model(section: msgspec.Raw) -> ModelSection:
-    head = msgspec.json.decode(section, type=dict[str, Any])
-    # Files of early releases leave the type out; only WordPiece has this limit.
-    kind = head.get("type") or ("WordPiece" if "max_input_chars_per_word" in head else None)
-    if kind != "WordPiece":
-        raise Unsupported(f"model {kind}")
-    model = msgspec.convert(head, ModelSection)
-    if model.unk_token not in model.vocab:
-        raise ValueError(f"unk_token {model.unk_token!r} is not in the vocabulary")
-    if model.max_input_chars_per_word < 0:
-        raise ValueError("max_input_chars_per_word is negative")
-    if not all(0 <= token_id <= INT32_MAX for token_id in model.vocab.values()):
-        raise ValueError(f"a token id is outside 0..{INT32_MAX}")
-    return model
+def _vocabulary(model: spec.TokenModel) -> dict[str, int]:
+    if isinstance(model, spec.Unigram):
+        return {piece: token_id for token_id, (piece, _) in enumerate(model.pieces)}
+    return dict(model.vocabulary)
 
 
-def _normalizer(section: msgspec.Raw) -> NormalizerSection:
-    if bytes(section) == b"null":
-        return NormalizerSection("none", False, False, False, False)
-    kind = _type_of(section)
-    if kind != "BertNormalizer":
-        raise Unsupported(f"normalizer {kind}")
-    return msgspec.json.decode(section, type=NormalizerSection)
+def _size(model: spec.TokenModel) -> int:
+    """The vocabulary's size as tokenizers counts it: a piece that is there twice counts twice."""
+    return len(model.pieces) if isinstance(model, spec.Unigram) else len(model.vocabulary)
 
 
-def _added_tokens(sections: list[AddedTokenSection], vocab: dict[str, int]) -> tuple[AddedToken, ...]:
-    """Added tokens with the ids that tokenizers gives them, whatever the file says; a difference is an error.
+def _added_tokens(
+    sections: list[msgspec.Raw], vocabulary: Mapping[str, int], size: int
+) -> tuple[spec.AddedToken, ...]:
+    """Added tokens with the ids that tokenizers gives them, which need not be the file's.
 
-    tokenizers ignores the stored id: the vocabulary's wins, else the next free number is taken.
+    The vocabulary's id counts, else the next free number, in the order of the file.
     """
-    tokens: dict[str, AddedToken] = {}
-    for section in sections:
+    tokens: dict[str, spec.AddedToken] = {}
+    next_id = size
+    for raw in sections:
+        section = read(raw, _AddedToken, "an added token")
+        if not 0 <= section.id <= _UINT32_MAX:
+            raise Contradiction(
+                f"the id {section.id} of the added token {section.content!r} is no 32-bit number"
+            )
         if not section.content:
             continue
-        highest = max((token.id for token in tokens.values()), default=-1)
-        next_id = highest + 1 if highest >= len(vocab) else len(vocab)
-        actual = vocab.get(section.content, next_id)
-        if section.content in tokens or section.id != actual:
-            raise Unsupported(
-                f"added token {section.content!r} twice or with id {section.id} instead of {actual}"
-            )
-        tokens[section.content] = AddedToken(
-            content=section.content,
-            id=actual,
-            single_word=section.single_word,
-            lstrip=section.lstrip,
-            rstrip=section.rstrip,
-            normalized=section.normalized,
-        )
+        known = tokens.get(section.content)
+        token = _added_token(section, vocabulary.get(section.content, next_id) if known is None else known.id)
+        if known is not None and known != token:
+            raise Unsupported(f"two different added tokens {section.content!r}")
+        tokens[section.content] = token
+        next_id = max(next_id, token.id + 1)
+    if len({token.id for token in tokens.values()}) < len(tokens):
+        raise Unsupported("two added tokens with one id")
     return tuple(tokens.values())
 
 
-def _templates(section: msgspec.Raw) -> tuple[Template, Template]:
-    """The templates of one text and of a pair."""
-    if bytes(section) == b"null":
-        return NO_TEMPLATE
-    kind = _type_of(section)
-    if kind == "BertProcessing":
-        bert = msgspec.json.decode(section, type=BertSection)
-        return _bert_templates(_special(bert.cls[1]), _special(bert.sep[1]))
-    if kind != "TemplateProcessing":
-        raise Unsupported(f"post_processor {kind}")
-    template = msgspec.json.decode(section, type=TemplateSection)
-    single = _template(template.single, template.special_tokens, ["A"])
-    return single, _template(template.pair, template.special_tokens, ["A", "B"])
+def _added_token(section: _AddedToken, token_id: int) -> spec.AddedToken:
+    return spec.AddedToken(
+        content=section.content,
+        id=token_id,
+        single_word=section.single_word,
+        lstrip=section.lstrip,
+        rstrip=section.rstrip,
+        normalized=section.normalized,
+        special=section.special,
+    )
 
 
-def _bert_templates(cls: TemplatePiece, sep: TemplatePiece) -> tuple[Template, Template]:
-    single = (cls, TemplatePiece(Slot.FIRST), sep)
-    second_sep = TemplatePiece(Slot.SPECIAL, type_id=1, token_id=sep.token_id)
-    return single, (*single, TemplatePiece(Slot.SECOND, type_id=1), second_sep)
+def _check_trim(model: spec.TokenModel, vocabulary: Mapping[str, int]) -> None:
+    """Trimming needs each token's text by its id; unknown pieces of Unigram have the text of their place."""
+    if isinstance(model, spec.Unigram):
+        raise Unsupported("a post_processor with trim_offsets for a Unigram model")
+    if len(set(vocabulary.values())) < len(vocabulary):
+        raise Unsupported("a post_processor with trim_offsets for a vocabulary that has an id twice")
 
 
-def _template(
-    elements: list[TemplateElement], special_tokens: dict[str, TemplateToken], expected: list[str]
-) -> Template:
-    pieces: list[TemplatePiece] = []
-    texts: list[str] = []
-    for element in elements:
-        if element.sequence is not None:
-            texts.append(element.sequence.id)
-            slot = Slot.FIRST if element.sequence.id == "A" else Slot.SECOND
-            pieces.append(TemplatePiece(slot, _type_id(element.sequence.type_id)))
-        elif element.special is not None:
-            if element.special.id not in special_tokens:
-                raise ValueError(f"template token {element.special.id!r} is not among special_tokens")
-            type_id = _type_id(element.special.type_id)
-            pieces += [_special(token_id, type_id) for token_id in special_tokens[element.special.id].ids]
-    if sorted(texts) != expected:
-        raise Unsupported(f"a template of the texts {texts}, not {expected}")
-    return tuple(pieces)
-
-
-def _special(token_id: int, type_id: int = 0) -> TemplatePiece:
-    if not 0 <= token_id <= INT32_MAX:
-        raise ValueError(f"special token id {token_id} is outside 0..{INT32_MAX}")
-    return TemplatePiece(Slot.SPECIAL, type_id=type_id, token_id=token_id)
-
-
-def _type_id(value: int) -> int:
-    if not 0 <= value <= TYPE_ID_MAX:
-        raise Unsupported(f"type id {value}")
-    return value
+def _padding(section: msgspec.Raw, ids: Mapping[str, int]) -> tuple[int, int]:
+    """Id and type id of padding: the file's, or those of its usual token, or 0."""
+    if is_nothing(section):
+        return next((ids[token] for token in _PAD_TOKENS if token in ids), 0), 0
+    padding = read(section, _Padding, "padding")
+    if not 0 <= padding.pad_id <= INT32_MAX:
+        raise Contradiction(f"pad_id {padding.pad_id} is outside 0..{INT32_MAX}")
+    if not 0 <= padding.pad_type_id <= TYPE_ID_MAX:
+        raise Unsupported(f"pad_type_id {padding.pad_type_id}")
+    return padding.pad_id, padding.pad_type_id
