@@ -1,0 +1,388 @@
+#include "penstock/bpe_fast_path.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <limits>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "penstock/bpe.h"
+#include "penstock/byte_level.h"
+#include "penstock/utf8.h"
+
+namespace penstock {
+namespace {
+
+using ByteIds = std::array<std::int32_t, 256>;
+
+// A token of a word, in code points of the word.
+struct Part {
+  std::int32_t id;
+  std::int32_t begin;
+  std::int32_t end;
+};
+
+bool is_inner(char c) noexcept { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; }
+
+// Cuts words into tokens by their bytes.
+class ByteMerger {
+ public:
+  // Up to so many symbols the next merge is searched for; above, a heap has it.
+  static constexpr std::size_t kSearchedMax = 24;
+
+  ByteMerger(const BlobView& blob, const ByteIds& byte_ids)
+      : vocabulary_(blob.records<DoubleArray::Node>(Section::kVocabularyTrie)),
+        merges_(blob.records<MergeRecord>(Section::kMergeTable)),
+        byte_ids_(byte_ids),
+        takes_words_(blob.config().model_flags & kIgnoreMerges) {}
+
+  // Replaces `parts` by the tokens of a word (not empty). O(n log n).
+  void cut(std::string_view word, Merger& merger, std::vector<Part>& parts) const {
+    parts.clear();
+    if (takes_words_) {
+      if (const std::int32_t id = find_word(word); id >= 0) return add_part(word, {id, 0}, word.size(), parts);
+    }
+    if (word.size() <= kSearchedMax) return search(word, parts);
+    merger.clear();
+    for (const char c : word) merger.add(byte_ids_[static_cast<unsigned char>(c)], 1);
+    merger.merge(merges_);
+    std::size_t at = 0;
+    for (const Symbol& symbol : merger.symbols()) {
+      const std::size_t end = at + static_cast<std::size_t>(symbol.size);
+      add_part(word, {symbol.id, at}, end, parts);
+      at = end;
+    }
+    merger.trim();
+  }
+
+ private:
+  struct Piece_ {
+    std::int32_t id;
+    std::size_t begin;
+  };
+
+  // The token whose text is the word.
+  std::int32_t find_word(std::string_view word) const noexcept {
+    constexpr std::array<std::uint16_t, 256> kCharacters = byte_characters();
+    DoubleArray::State state = DoubleArray::kRoot;
+    for (const char c : word) {
+      const std::uint32_t character = kCharacters[static_cast<unsigned char>(c)];
+      if (character >= 0x80) {
+        state = vocabulary_.step(state, static_cast<unsigned char>(0xC0 | character >> 6));
+        if (state == DoubleArray::kNone) return DoubleArray::kNoValue;
+      }
+      state = vocabulary_.step(state, static_cast<unsigned char>(character < 0x80 ? character : 0x80 | (character & 0x3F)));
+      if (state == DoubleArray::kNone) return DoubleArray::kNoValue;
+    }
+    return vocabulary_.value(state);
+  }
+
+  // Tokens may begin and end within characters: they stand for these.
+  static void add_part(std::string_view word, Piece_ piece, std::size_t end, std::vector<Part>& parts) {
+    std::int32_t begin = 0;
+    if (!parts.empty()) begin = parts.back().end - is_inner(word[piece.begin]);
+    std::int32_t points = 0;
+    for (std::size_t i = piece.begin; i < end; ++i) points += !is_inner(word[i]);
+    const std::int32_t first = begin + is_inner(word[piece.begin]);
+    parts.push_back({piece.id, begin, first + points});
+  }
+
+  void search(std::string_view word, std::vector<Part>& parts) const {
+    constexpr std::int32_t kNone = std::numeric_limits<std::int32_t>::max();
+    std::int32_t ids[kSearchedMax];
+    std::uint8_t begins[kSearchedMax + 1];
+    std::int32_t ranks[kSearchedMax];   // of the merge with the next symbol
+    std::int32_t merged[kSearchedMax];  // what that gives
+    std::size_t size = word.size();
+    const auto look_up = [&](std::size_t at) {
+      const MergeRecord* merge = merges_.find(ids[at], ids[at + 1]);
+      ranks[at] = merge ? merge->rank : kNone;
+      merged[at] = merge ? merge->merged : -1;
+    };
+    for (std::size_t i = 0; i < size; ++i) {
+      ids[i] = byte_ids_[static_cast<unsigned char>(word[i])];
+      begins[i] = static_cast<std::uint8_t>(i);
+    }
+    begins[size] = static_cast<std::uint8_t>(size);
+    for (std::size_t i = 0; i + 1 < size; ++i) look_up(i);
+    while (size > 1) {
+      const std::size_t at = static_cast<std::size_t>(std::min_element(ranks, ranks + size - 1) - ranks);
+      if (ranks[at] == kNone) break;
+      ids[at] = merged[at];
+      for (std::size_t i = at + 1; i + 1 < size; ++i) {
+        ids[i] = ids[i + 1];
+        begins[i] = begins[i + 1];
+        ranks[i] = ranks[i + 1];
+        merged[i] = merged[i + 1];
+      }
+      --size;
+      begins[size] = static_cast<std::uint8_t>(word.size());
+      if (at + 1 < size) look_up(at);
+      if (at > 0) look_up(at - 1);
+    }
+    for (std::size_t i = 0; i < size; ++i) add_part(word, {ids[i], begins[i]}, begins[i + 1], parts);
+  }
+
+  DoubleArray vocabulary_;
+  MergeTable merges_;
+  ByteIds byte_ids_;
+  bool takes_words_;
+};
+
+// Whether tokens lie side by side, as short entries have it.
+bool fits_short(std::string_view word, const std::vector<Part>& parts) noexcept {
+  if (word.size() > ShortEntry::kBytesMax || parts.size() > ShortEntry::kTokensMax) return false;
+  for (std::size_t i = 1; i < parts.size(); ++i)
+    if (parts[i].begin != parts[i - 1].end) return false;
+  return true;
+}
+
+ShortEntry short_entry(ShortKey key, const std::vector<Part>& parts) noexcept {
+  ShortEntry entry{key, {0, 0, 0}, {0, 0, 0}, static_cast<std::uint8_t>(parts.size())};
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    entry.ids[i] = parts[i].id;
+    entry.ends[i] = static_cast<std::uint8_t>(parts[i].end);
+  }
+  return entry;
+}
+
+class BpeFastPath final : public FastPath {
+ public:
+  BpeFastPath(const BlobView& blob, const ByteIds& byte_ids, bool adds_space, std::optional<unsigned> form,
+              Instructions instructions)
+      : merger_(blob, byte_ids),
+        classes_(ByteLevelClasses::get()),
+        loops_(byte_level_loops(instructions)),
+        adds_space_(adds_space),
+        changed_bit_(form ? static_cast<std::uint8_t>(1U << (ByteLevelClasses::kInertShift + *form)) : std::uint8_t{0}) {
+    seed(blob);
+  }
+
+  std::unique_ptr<Scratch> make_scratch(std::size_t cache_bytes) const override {
+    auto room = std::make_unique<Room>(cache_bytes);
+    // The words of lower ids, which are more frequent, are inserted last and stay.
+    const std::size_t seeds = std::min(seeds_.size(), room->cache.short_entries() / 2);
+    for (std::size_t i = seeds; i-- > 0;) {
+      ShortBucket& bucket = room->cache.bucket(WordCache::hash(seeds_[i].key));
+      if (!WordCache::find(bucket, seeds_[i].key)) room->cache.insert(bucket, seeds_[i]);
+    }
+    return room;
+  }
+
+  Outcome encode(const Piece& piece, std::size_t tokens_wanted, Scratch& scratch, TokenBuffer& out) const override {
+    if (changed_bit_ && !is_inert(piece.text)) return Outcome::kDeclined;
+    Room& room = static_cast<Room&>(scratch);
+    std::string_view text = piece.text;
+    std::int32_t begin = piece.begin;
+    if (adds_space_ && text.front() != ' ') {
+      const std::string_view first = text.substr(0, first_match_after_space(text, classes_));
+      emit_after_space(first, begin, room, out);
+      text.remove_prefix(first.size());
+      begin += static_cast<std::int32_t>(count_code_points(first));
+      if (text.empty()) return Outcome::kDone;
+    }
+    WordWindow& window = room.window.emplace(text, begin);
+    for (;;) {
+      if (out.size() >= tokens_wanted) return Outcome::kLimitReached;
+      const std::size_t wanted = std::min<std::size_t>(tokens_wanted - out.size(), WordWindow::kWordsMax);
+      loops_.scan(window, static_cast<std::uint32_t>(wanted), classes_);
+      const std::uint32_t words = window.count - !window.is_finished();
+      emit(window, words, room, out);
+      if (window.is_finished()) return Outcome::kDone;
+      window.starts[0] = window.starts[words];
+      window.points[0] = window.points[words];
+      window.count = 1;
+    }
+  }
+
+ private:
+  struct Room final : Scratch {
+    explicit Room(std::size_t cache_bytes) : cache(cache_bytes) {}
+
+    WordCache cache;
+    Merger merger;
+    std::vector<Part> parts;
+    std::string word;
+    std::optional<WordWindow> window;
+
+    std::size_t bytes() const noexcept override {
+      return sizeof(Room) + cache.bytes() + merger.bytes() + parts.capacity() * sizeof(Part) + word.capacity();
+    }
+    void trim() {
+      if (parts.capacity() > kPartsKept) parts = {};
+      if (word.capacity() > kPartsKept) word = {};
+    }
+    static constexpr std::size_t kPartsKept = std::size_t{1} << 14;
+  };
+
+  // Where tokens of a word are put.
+  struct Place {
+    std::int32_t begin;  // of the word, in code points
+    std::int32_t word;   // its index
+    bool after_space;    // the word's first character is the space added before `begin`
+  };
+
+  // Computes what the vocabulary's own words become.
+  void seed(const BlobView& blob) {
+    const auto starts = blob.records<std::uint32_t>(Section::kTokenStarts);
+    const std::string_view texts = blob.bytes(Section::kTokenTexts);
+    std::array<std::int16_t, 0x200> byte_of;
+    byte_of.fill(-1);
+    const auto characters = byte_characters();
+    for (std::size_t byte = 0; byte < 256; ++byte) byte_of[characters[byte]] = static_cast<std::int16_t>(byte);
+    Merger merger;
+    std::vector<Part> parts;
+    std::string word;
+    for (std::size_t id = 0; id + 1 < starts.size(); ++id) {
+      if (starts[id] > starts[id + 1] || starts[id + 1] > texts.size())
+        throw std::invalid_argument("the compiled tokenizer's token texts are broken; compile it anew");
+      const std::string_view text = texts.substr(starts[id], starts[id + 1] - starts[id]);
+      if (!is_utf8(text)) continue;
+      word.clear();
+      bool is_spelt = true;
+      for (std::size_t at = 0; at < text.size() && is_spelt;) {
+        const std::uint32_t c = next_code_point(text, at);
+        is_spelt = c < byte_of.size() && byte_of[c] >= 0;
+        if (is_spelt) word += static_cast<char>(byte_of[c]);
+      }
+      if (!is_spelt || word.empty() || word.size() > ShortEntry::kBytesMax || !is_utf8(word)) continue;
+      merger_.cut(word, merger, parts);
+      if (fits_short(word, parts)) seeds_.push_back(short_entry(WordCache::short_key(word), parts));
+    }
+  }
+
+  bool is_inert(std::string_view text) const noexcept {
+    for (std::size_t at = 0; at < text.size();) {
+      std::uint64_t bytes;
+      while (text.size() - at >= 8 && (std::memcpy(&bytes, text.data() + at, 8), (bytes & 0x8080808080808080U) == 0))
+        at += 8;
+      if (at == text.size()) break;
+      if (static_cast<unsigned char>(text[at]) < 0x80) {
+        ++at;
+      } else if (!(classes_[next_code_point(text, at)] & changed_bit_)) {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  // Emits words 0 to `words` - 1 of a window.
+  void emit(WordWindow& window, std::uint32_t words, Room& room, TokenBuffer& out) const {
+    loops_.make_keys(window, words, room.cache);
+    const auto loop = out.with_spans() ? loops_.emit_spans : loops_.emit_ids;
+    const std::int32_t first_word = out.words_used();
+    out.skip_words(static_cast<std::int32_t>(words));
+    for (std::uint32_t word = 0; word < words;) {
+      out.grow((words - word) * ShortEntry::kTokensMax);
+      TokenSink sink{out.ids(), out.begins(), out.ends(), out.words(), out.size(), first_word};
+      word = loop(window, word, words, room.cache, sink);
+      out.advance(sink.size - out.size());
+      if (word == words) break;
+      const std::string_view text(window.text + window.starts[word], window.starts[word + 1] - window.starts[word]);
+      emit_word(text, {window.points[word], first_word + static_cast<std::int32_t>(word), false}, room, out);
+      ++word;
+    }
+  }
+
+  // Emits one word that the loops did not find, whatever its size, and caches it if it fits.
+  void emit_word(std::string_view word, const Place& place, Room& room, TokenBuffer& out) const {
+    ShortKey key{};
+    ShortBucket* bucket = nullptr;
+    if (word.size() <= ShortEntry::kBytesMax) {
+      key = WordCache::short_key(word);
+      bucket = &room.cache.bucket(WordCache::hash(key));
+      // An earlier word of the window may have been the same.
+      if (const ShortEntry* entry = WordCache::find(*bucket, key)) {
+        for (std::size_t i = 0; i < entry->count; ++i)
+          push({entry->ids[i], i ? entry->ends[i - 1] : 0, entry->ends[i]}, place, out);
+        return;
+      }
+    }
+    const bool is_long = word.size() <= LongEntry::kBytesMax;
+    const std::uint64_t hash = is_long ? WordCache::hash(word) : 0;
+    if (const LongEntry* entry = is_long ? room.cache.find_long(word, hash) : nullptr) {
+      for (std::size_t i = 0; i < entry->count; ++i) push({entry->ids[i], entry->begins[i], entry->ends[i]}, place, out);
+      return;
+    }
+    merger_.cut(word, room.merger, room.parts);
+    for (const Part& part : room.parts) push(part, place, out);
+    if (bucket && fits_short(word, room.parts)) {
+      room.cache.insert(*bucket, short_entry(key, room.parts));
+    } else if (is_long && room.parts.size() <= LongEntry::kTokensMax) {
+      LongEntry& entry = room.cache.insert_long(word, hash);
+      entry.count = static_cast<std::uint8_t>(room.parts.size());
+      for (std::size_t i = 0; i < room.parts.size(); ++i) {
+        entry.ids[i] = room.parts[i].id;
+        entry.begins[i] = static_cast<std::uint8_t>(room.parts[i].begin);
+        entry.ends[i] = static_cast<std::uint8_t>(room.parts[i].end);
+      }
+    }
+    room.trim();
+  }
+
+  void emit_after_space(std::string_view text, std::int32_t begin, Room& room, TokenBuffer& out) const {
+    room.word.assign(1, ' ');
+    room.word += text;
+    emit_word(room.word, {begin, out.take_word(), true}, room, out);
+  }
+
+  static void push(const Part& part, const Place& place, TokenBuffer& out) {
+    // The space stands for the same character as the one behind it.
+    const std::int32_t begin = place.after_space ? std::max(part.begin - 1, 0) : part.begin;
+    const std::int32_t end = place.after_space ? std::max(part.end - 1, 1) : part.end;
+    out.push(part.id, place.begin + begin, place.begin + end, place.word);
+  }
+
+  ByteMerger merger_;
+  const ByteLevelClasses& classes_;
+  const ByteLevelLoops& loops_;
+  bool adds_space_;
+  std::uint8_t changed_bit_;  // what inert characters have; 0 if there is no normaliser
+  std::vector<ShortEntry> seeds_;
+};
+
+// The symbols of all bytes, if the vocabulary has them.
+std::optional<ByteIds> find_byte_ids(const BlobView& blob) {
+  const DoubleArray vocabulary(blob.records<DoubleArray::Node>(Section::kVocabularyTrie));
+  if (vocabulary.empty()) return std::nullopt;
+  const auto characters = byte_characters();
+  ByteIds ids;
+  for (std::size_t byte = 0; byte < 256; ++byte) {
+    std::string symbol;
+    append_utf8(symbol, characters[byte]);
+    ids[byte] = vocabulary.get(symbol);
+    if (ids[byte] < 0) return std::nullopt;
+  }
+  return ids;
+}
+
+}  // namespace
+
+std::unique_ptr<FastPath> make_bpe_fast_path(const BlobView& blob, Instructions instructions) {
+  const ConfigRecord& config = blob.config();
+  if (config.model_kind != static_cast<std::int32_t>(ModelKind::kBpe) || config.continuing_prefix.size ||
+      config.end_suffix.size)
+    return nullptr;
+  const auto normalizers = blob.records<StageRecord>(Section::kNormalizers);
+  const auto pre_tokenizers = blob.records<StageRecord>(Section::kPreTokenizers);
+  constexpr std::int32_t kPrefixSpace = 1, kRegex = 2;
+  if (pre_tokenizers.size() != 1 ||
+      pre_tokenizers[0].kind != static_cast<std::int32_t>(PreTokenizerKind::kByteLevel) ||
+      !(pre_tokenizers[0].flags & kRegex))
+    return nullptr;
+  std::optional<unsigned> form;
+  if (!normalizers.empty()) {
+    if (normalizers.size() > 1 || normalizers[0].kind != static_cast<std::int32_t>(NormalizerKind::kUnicodeForm) ||
+        normalizers[0].number < 0 || normalizers[0].number > 3)
+      return nullptr;
+    form = static_cast<unsigned>(normalizers[0].number);
+  }
+  const std::optional<ByteIds> byte_ids = find_byte_ids(blob);
+  if (!byte_ids) return nullptr;
+  return std::make_unique<BpeFastPath>(blob, *byte_ids, (pre_tokenizers[0].flags & kPrefixSpace) != 0, form,
+                                       instructions);
+}
+
+}  // namespace penstock
