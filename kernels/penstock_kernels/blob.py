@@ -161,17 +161,19 @@ def _ids_end(tokenizer: spec.TokenizerSpec, tokens: Mapping[int, str]) -> int:
     lowest, highest = min([*tokens, *used]), max([*tokens, *used])
     if not 0 <= lowest <= highest < TOKEN_IDS_MAX:
         raise ValueError(f"token id {lowest if lowest < 0 else highest} is outside 0..{TOKEN_IDS_MAX - 1}")
-    return max(tokens, default=-1) + 1
+    return highest + 1
 
 
 def _token_sections(tokenizer: spec.TokenizerSpec, tokens: Mapping[int, str], ids_end: int) -> Sections:
-    texts = [tokens.get(token_id, "").encode() for token_id in range(ids_end)]
-    starts = np.zeros(ids_end + 1, np.int64)
-    np.cumsum([len(text) for text in texts], out=starts[1:])
+    ids = sorted(tokens)
+    texts = [tokens[token_id].encode() for token_id in ids]
+    sizes = np.zeros(ids_end, np.int64)
+    sizes[ids] = [len(text) for text in texts]
+    starts = np.concatenate(([0], np.cumsum(sizes)))
     if starts[-1] > np.iinfo(np.uint32).max:
         raise ValueError("the vocabulary's texts take more than 4 GiB")
     is_there = np.zeros(ids_end, np.uint8)
-    is_there[list(tokens)] = 1
+    is_there[ids] = 1
     sections = {
         Section.TOKEN_STARTS: starts.astype("<u4").tobytes(),
         Section.TOKEN_TEXTS: b"".join(texts),
