@@ -17,7 +17,12 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
 # Each is built by CMake as a target of the same name, without the package.
-MODULES = ("penstock_kernels._batch", "penstock_kernels._compile", "penstock_kernels._wordpiece")
+MODULES = (
+    "penstock_kernels._batch",
+    "penstock_kernels._compile",
+    "penstock_kernels._tokenizer",
+    "penstock_kernels._wordpiece",
+)
 
 
 def missing_prerequisite() -> str | None:

@@ -37,38 +37,40 @@ T* copy_column(const Column<T>& column, std::int64_t begin, std::int64_t count, 
 
 template <typename Index>
 void pad_row(const RowStore& store, std::size_t row, const Padding& padding, std::size_t width, std::size_t at,
-             const PaddedOutput<Index>& out) noexcept {
+             const PaddedOutput& out) noexcept {
   const std::int64_t begin = store.begin_of(row);
   const auto length = static_cast<std::size_t>(store.length_of(row));
   const std::size_t text = at * width + (padding.on_left ? width - length : 0);
   const std::size_t fill = at * width + (padding.on_left ? 0 : length);
-  std::copy_n(store.ids.data() + begin, length, out.ids + text);
-  std::fill_n(out.ids + fill, width - length, static_cast<Index>(padding.id));
+  const auto write = [&](void* tensor, const auto* values, std::int32_t pad) {
+    auto* const items = static_cast<Index*>(tensor);
+    std::copy_n(values, length, items + text);
+    std::fill_n(items + fill, width - length, static_cast<Index>(pad));
+  };
+  write(out.ids, store.ids.data() + begin, padding.id);
+  if (out.type_ids) write(out.type_ids, store.type_ids.data() + begin, padding.type_id);
   if (out.mask) {
-    std::fill_n(out.mask + text, length, Index{1});
-    std::fill_n(out.mask + fill, width - length, Index{0});
-  }
-  if (out.type_ids) {
-    std::copy_n(store.type_ids.data() + begin, length, out.type_ids + text);
-    std::fill_n(out.type_ids + fill, width - length, static_cast<Index>(padding.type_id));
+    auto* const mask = static_cast<Index*>(out.mask);
+    std::fill_n(mask + text, length, Index{1});
+    std::fill_n(mask + fill, width - length, Index{0});
   }
   if (out.lengths) out.lengths[at] = static_cast<std::int32_t>(length);
   if (out.flags) out.flags[at] = store.flags.data()[row];
 }
 
 // Copies spans of a batch, each by whoever takes it first.
-template <typename Index>
 struct PaddedRun {
   const std::vector<RowSpan>& spans;
-  const std::vector<std::size_t>& first_rows;
   const Padding& padding;
   std::size_t width;
-  const PaddedOutput<Index>& out;
+  const PaddedOutput& out;
+  std::vector<std::size_t> first_rows = {};
   std::atomic<std::size_t> next{0};
 
   void copy_span(std::size_t i, std::size_t at) const noexcept {
     const RowSpan& span = spans[i];
-    for (std::size_t row = span.begin; row < span.end; ++row) pad_row(*span.store, row, padding, width, at++, out);
+    const auto pad = out.wide ? pad_row<std::int64_t> : pad_row<std::int32_t>;
+    for (std::size_t row = span.begin; row < span.end; ++row) pad(*span.store, row, padding, width, at++, out);
   }
   static void work(void* run) noexcept {
     auto& self = *static_cast<PaddedRun*>(run);
@@ -108,33 +110,34 @@ ContextPool::State* ContextPool::state() {
 }
 
 // Needs the lock, and that there is one or one may be made.
-ContextPool::Lease ContextPool::take_from(State& state) {
-  Lease lease;
+void ContextPool::take_from(State& state, Lease& lease) {
+  Lease taken;
   if (state.idle.empty()) {
     auto context = std::make_unique<EncodeContext>();
     context->tokenizer = tokenizer_.make_context(cache_bytes_);
     ++state.made;
-    lease.context_ = context.release();
+    taken.context_ = context.release();
   } else {
-    lease.context_ = state.idle.back().release();
+    taken.context_ = state.idle.back().release();
     state.idle.pop_back();
   }
-  lease.pool_ = this;
-  return lease;
+  taken.pool_ = this;
+  lease.swap(taken);
 }
 
-ContextPool::Lease ContextPool::try_take() {
+bool ContextPool::try_take(Lease& lease) {
   State& state = *this->state();
   const std::lock_guard lock(state.mutex);
-  if (state.idle.empty() && state.made == contexts_max_) return {};
-  return take_from(state);
+  if (state.idle.empty() && state.made == contexts_max_) return false;
+  take_from(state, lease);
+  return true;
 }
 
-ContextPool::Lease ContextPool::take() {
+void ContextPool::take(Lease& lease) {
   State& state = *this->state();
   std::unique_lock lock(state.mutex);
   state.given_back.wait(lock, [&] { return !state.idle.empty() || state.made < contexts_max_; });
-  return take_from(state);
+  take_from(state, lease);
 }
 
 void ContextPool::give_back(EncodeContext* context) noexcept {
@@ -280,8 +283,8 @@ EncodeResult BatchEncoder::encode(const TextBatch& batch, const EncodeOptions& o
     out.spans_.resize(run.units.size());
     const std::size_t wanted = std::min(threads, run.units.size()) - 1;
     while (out.helpers_.size() < wanted) {
-      ContextPool::Lease lease = contexts_.try_take();
-      if (!lease) break;
+      ContextPool::Lease lease;
+      if (!contexts_.try_take(lease)) break;
       lease.get()->store.clear();
       out.helpers_.push_back(std::move(lease));
     }
@@ -307,31 +310,24 @@ EncodeResult BatchEncoder::padded_width(const EncodedBatch& batch, const Padding
   return {};
 }
 
-template <typename Index>
 void BatchEncoder::copy_padded(const EncodedBatch& batch, const Padding& padding, std::size_t width,
-                               std::size_t threads, const PaddedOutput<Index>& out) noexcept {
+                               std::size_t threads, const PaddedOutput& out) noexcept {
   Padding known = padding;
   if (known.id < 0) known.id = rows_.pad_id();
   if (known.type_id < 0) known.type_id = rows_.pad_type_id();
-  std::vector<std::size_t> first_rows;
-  PaddedRun<Index> run{batch.spans_, first_rows, known, width, out};
+  PaddedRun run{batch.spans_, known, width, out};
   std::size_t at = 0;
   if (threads > 1 && batch.spans_.size() > 1) try {
       for (const RowSpan& span : batch.spans_) {
-        first_rows.push_back(at);
+        run.first_rows.push_back(at);
         at += span.rows();
       }
-      workers_.run(std::min(threads, batch.spans_.size()) - 1, PaddedRun<Index>::work, &run);
+      workers_.run(std::min(threads, batch.spans_.size()) - 1, PaddedRun::work, &run);
       return;
     } catch (const std::bad_alloc&) {
       at = 0;
     }
   for (std::size_t i = 0; i < batch.spans_.size(); at += batch.spans_[i++].rows()) run.copy_span(i, at);
 }
-
-template void BatchEncoder::copy_padded(const EncodedBatch&, const Padding&, std::size_t, std::size_t,
-                                        const PaddedOutput<std::int32_t>&) noexcept;
-template void BatchEncoder::copy_padded(const EncodedBatch&, const Padding&, std::size_t, std::size_t,
-                                        const PaddedOutput<std::int64_t>&) noexcept;
 
 }  // namespace penstock

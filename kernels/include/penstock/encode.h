@@ -49,12 +49,12 @@ struct PackedOutput {
   std::int32_t* samples = nullptr;
 };
 
-// Tensors [rows, width] of std::int32_t or std::int64_t, C-contiguous; all but ids may be null.
-template <typename Index>
+// Tensors [rows, width] of std::int32_t or std::int64_t (`wide`), C-contiguous; all but ids may be null.
 struct PaddedOutput {
-  Index* ids = nullptr;
-  Index* mask = nullptr;
-  Index* type_ids = nullptr;
+  void* ids = nullptr;
+  void* mask = nullptr;
+  void* type_ids = nullptr;
+  bool wide = false;
   std::int32_t* lengths = nullptr;  // [rows]
   std::uint8_t* flags = nullptr;    // [rows]: RowFlag
 };
@@ -102,16 +102,16 @@ class ContextPool {
     EncodeContext* context_ = nullptr;
   };
 
-  // An idle context, or a new one; an empty lease if all are lent. Throws std::bad_alloc.
-  Lease try_take();
+  // Lends an idle context, or a new one; false if all are lent. Throws std::bad_alloc.
+  bool try_take(Lease& lease);
   // Waits until there is one.
-  Lease take();
+  void take(Lease& lease);
 
  private:
   struct State;
 
   State* state();
-  Lease take_from(State& state);
+  void take_from(State& state, Lease& lease);
   void give_back(EncodeContext* context) noexcept;
 
   const Tokenizer& tokenizer_;
@@ -165,9 +165,8 @@ class BatchEncoder {
   EncodeResult padded_width(const EncodedBatch& batch, const Padding& padding, std::size_t& width) const noexcept;
 
   // Writes the batch, [rows, width].
-  template <typename Index>
   void copy_padded(const EncodedBatch& batch, const Padding& padding, std::size_t width, std::size_t threads,
-                   const PaddedOutput<Index>& out) noexcept;
+                   const PaddedOutput& out) noexcept;
 
  private:
   struct Run;

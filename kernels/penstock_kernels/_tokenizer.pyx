@@ -1,0 +1,556 @@
+# cython: boundscheck=False, wraparound=False, initializedcheck=False, embedsignature=False
+# cython: always_allow_keywords=True
+"""Wraps penstock/encode.h: collects texts and buffers, releases the GIL, calls, converts the status."""
+
+import os
+
+from cpython.buffer cimport (
+    PyBUF_FORMAT, PyBUF_C_CONTIGUOUS, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer)
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stddef cimport size_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uintptr_t
+from libc.string cimport memcpy
+from libcpp.string_view cimport string_view
+from libcpp.vector cimport vector
+
+import numpy as np
+
+from penstock_kernels.options import CACHE_BYTES, DEFAULT_OPTIONS, EncodeStatus, encode_error
+from penstock_kernels.rows import TokenRows
+
+
+# Below so many bytes a call keeps the GIL: giving it away and taking it back would cost more than it frees.
+cdef enum:
+    HOLD_GIL_BYTES = 1024
+
+
+cdef class CompiledOptions:
+    """EncodeOptions as the core reads them."""
+
+    cdef COptions encode
+    cdef Padding padding
+    cdef size_t threads
+
+    def __cinit__(self, options):
+        self.encode.tokens_max = -1 if options.tokens_max is None else options.tokens_max
+        self.encode.stride = options.stride
+        self.encode.overflow_tokens_max = options.overflow_tokens_max
+        self.encode.truncation = <Truncation><int>options.truncation
+        self.encode.truncate_left = options.truncate_left
+        self.encode.add_special_tokens = options.add_special_tokens
+        self.encode.split_special_tokens = options.split_special_tokens
+        self.encode.return_overflow = options.return_overflow
+        self.encode.return_type_ids = True
+        self.encode.return_offsets = options.return_offsets
+        self.encode.return_special_mask = options.return_special_mask
+        self.encode.return_word_ids = options.return_word_ids
+        self.encode.return_sequence_ids = options.return_sequence_ids
+        self.padding.width = -1 if options.pad_width is None else options.pad_width
+        self.padding.multiple = options.pad_multiple
+        self.padding.id = -1 if options.pad_id is None else options.pad_id
+        self.padding.type_id = -1 if options.pad_type_id is None else options.pad_type_id
+        self.padding.on_left = options.pad_left
+        self.threads = options.threads
+
+
+cdef CompiledOptions compile_options(options):
+    compiled = options.compiled
+    if type(compiled) is not CompiledOptions:
+        compiled = CompiledOptions(options)
+        # Computed from the frozen fields alone: whoever comes first, it is the same.
+        object.__setattr__(options, "compiled", compiled)
+    return <CompiledOptions>compiled
+
+
+cdef int fill_view(object text, TextView* view) except -1:
+    cdef Py_ssize_t size
+    if PyUnicode_Check(text):
+        if PyUnicode_IS_COMPACT_ASCII(text):
+            view.data = <const char*>PyUnicode_DATA(text)
+            view.size = PyUnicode_GET_LENGTH(text)
+        else:
+            view.data = PyUnicode_AsUTF8AndSize(text, &size)
+            view.size = size
+        view.is_checked = True
+    elif PyBytes_Check(text):
+        view.data = PyBytes_AS_STRING(text)
+        view.size = PyBytes_GET_SIZE(text)
+        view.is_checked = False
+    else:
+        raise TypeError(f"texts must be str or bytes, not {type(text).__name__}")
+    return 0
+
+
+# Where the texts of a column without bytes are: empty, but there.
+cdef const char* NO_BYTES = b""
+
+
+ctypedef fused offset_t:
+    int32_t
+    int64_t
+
+
+cdef int fill_arrow_views(const Py_buffer* data, const offset_t* offsets, Py_ssize_t rows,
+                          vector[TextView]& out) except -1:
+    cdef const char* base = <const char*>data.buf if data.len else NO_BYTES
+    cdef Py_ssize_t row
+    cdef int64_t begin, end
+    out.resize(rows)
+    for row in range(rows):
+        begin = offsets[row]
+        end = offsets[row + 1]
+        if begin < 0 or end < begin or end > data.len:
+            raise ValueError(f"offsets of row {row} ({begin}, {end}) do not lie within {data.len} bytes")
+        out[row].data = base + begin
+        out[row].size = end - begin
+        out[row].is_checked = False
+    return 0
+
+
+cdef class Column:
+    """A text column in Arrow's layout: holds both buffers for as long as it lives."""
+
+    cdef Py_buffer data
+    cdef Py_buffer offsets
+    cdef int held
+
+    def __cinit__(self, data, offsets):
+        PyObject_GetBuffer(data, &self.data, PyBUF_SIMPLE)
+        self.held = 1
+        dtype = getattr(offsets, "dtype", type(offsets).__name__)
+        if dtype != np.int32 and dtype != np.int64:
+            raise ValueError(f"offsets must be int32 or int64, not {dtype}")
+        PyObject_GetBuffer(offsets, &self.offsets, PyBUF_C_CONTIGUOUS)
+        self.held = 2
+        if self.offsets.len == 0:
+            raise ValueError("offsets must have one element more than there are rows")
+
+    def __dealloc__(self):
+        if self.held > 1:
+            PyBuffer_Release(&self.offsets)
+        if self.held:
+            PyBuffer_Release(&self.data)
+
+    cdef int fill(self, vector[TextView]& out) except -1:
+        cdef Py_ssize_t rows = self.offsets.len // self.offsets.itemsize - 1
+        if self.offsets.itemsize == 4:
+            return fill_arrow_views(&self.data, <const int32_t*>self.offsets.buf, rows, out)
+        return fill_arrow_views(&self.data, <const int64_t*>self.offsets.buf, rows, out)
+
+
+cdef struct Tensors:
+    Py_buffer buffers[5]
+    int held
+
+
+cdef int open_tensor(object array, str name, const char* kinds, Tensors& tensors, void** data) except -1:
+    """Opens a writable buffer whose elements are of one of `kinds`; the first one opened tells the size."""
+    cdef Py_buffer* buffer = &tensors.buffers[tensors.held]
+    try:
+        PyObject_GetBuffer(array, buffer, PyBUF_WRITABLE | PyBUF_FORMAT | PyBUF_C_CONTIGUOUS)
+    except (BufferError, TypeError, ValueError) as err:
+        raise ValueError(f"{name} must be a writable C-contiguous array: {err}") from None
+    tensors.held += 1
+    cdef char kind = buffer.format[0]
+    cdef size_t i = 0
+    while kinds[i] and kinds[i] != kind:
+        i += 1
+    if not kinds[i] or buffer.format[1]:
+        raise ValueError(f"{name} has elements of another type than it must have: {buffer.format.decode()}")
+    data[0] = buffer.buf
+    return 0
+
+
+cdef size_t items_of(const Py_buffer& buffer) noexcept:
+    return buffer.len // buffer.itemsize
+
+
+cdef object empty(size_t count, dtype, void** data):
+    """A new array, and where its elements are; the array is what keeps them."""
+    array = np.empty(count, dtype)
+    cdef Py_buffer buffer
+    PyObject_GetBuffer(array, &buffer, PyBUF_WRITABLE | PyBUF_C_CONTIGUOUS)
+    data[0] = buffer.buf
+    PyBuffer_Release(&buffer)
+    return array
+
+
+cdef class Tokenizer:
+    """A compiled tokenizer. See the reference twin for the contract."""
+
+    cdef Py_buffer _blob
+    cdef bint _has_blob
+    cdef object _aligned
+    cdef CTokenizer* _tokenizer
+    cdef BatchEncoder* _encoder
+    cdef dict _token_ids
+
+    def __cinit__(self, blob, *, cache_bytes=CACHE_BYTES, threads_max=None, with_fast_path=True):
+        if threads_max is None:
+            threads_max = os.cpu_count() or 1
+        if threads_max < 1:
+            raise ValueError(f"threads_max must be at least 1, not {threads_max}")
+        if cache_bytes < 0:
+            raise ValueError(f"cache_bytes must be at least 0, not {cache_bytes}")
+        PyObject_GetBuffer(blob, &self._blob, PyBUF_SIMPLE)
+        self._has_blob = True
+        cdef const char* data = <const char*>self._blob.buf
+        if <uintptr_t>data % 8:
+            # The core reads records in place; an array of our own lies as they need it.
+            self._aligned = empty(self._blob.len, np.uint8, <void**>&data)
+            memcpy(<void*>data, self._blob.buf, self._blob.len)
+        self._tokenizer = open_tokenizer(string_view(data, self._blob.len), with_fast_path)
+        self._encoder = new BatchEncoder(self._tokenizer[0], cache_bytes, threads_max)
+
+    def __init__(self, blob, *, cache_bytes=CACHE_BYTES, threads_max=None, with_fast_path=True):
+        pass
+
+    def __dealloc__(self):
+        del self._encoder
+        del self._tokenizer
+        if self._has_blob:
+            PyBuffer_Release(&self._blob)
+
+    @property
+    def vocab_size(self):
+        """Number of token ids, added tokens included."""
+        cdef string_view there = self._tokenizer.blob().bytes(Section.kTokenIsThere)
+        cdef size_t i, count = 0
+        for i in range(there.size()):
+            count += there.data()[i] != 0
+        return count
+
+    @property
+    def path_name(self):
+        """Name of the fast path in use, or ``general``."""
+        return self._tokenizer.path_name().decode()
+
+    @property
+    def pad_id(self):
+        """Id of the token that fills up short rows unless a call says otherwise."""
+        return self._encoder.rows().pad_id()
+
+    def token(self, token_id):
+        """Text of a token as the vocabulary spells it."""
+        cdef string_view there = self._tokenizer.blob().bytes(Section.kTokenIsThere)
+        if not 0 <= token_id < <Py_ssize_t>there.size() or not there.data()[<size_t>token_id]:
+            raise ValueError(f"there is no token with id {token_id}")
+        cdef size_t at = token_id
+        cdef string_view texts = self._tokenizer.blob().bytes(Section.kTokenTexts)
+        cdef string_view starts = self._tokenizer.blob().bytes(Section.kTokenStarts)
+        cdef const uint32_t* bounds = <const uint32_t*>starts.data()
+        if starts.size() < 4 * (at + 2) or bounds[at] > bounds[at + 1] or bounds[at + 1] > texts.size():
+            raise ValueError("the compiled tokenizer has broken token texts")
+        return texts.data()[bounds[at]:bounds[at + 1]].decode()
+
+    def token_id(self, token):
+        """Id of the token that is spelt so, or None."""
+        if self._token_ids is None:
+            there = self._tokenizer.blob().bytes(Section.kTokenIsThere)
+            self._token_ids = {self.token(i): i for i in range(there.size()) if there.data()[i]}
+        return self._token_ids.get(token)
+
+    def special_tokens_count(self, pair):
+        """Special tokens that the template adds to one text, or to a pair."""
+        return self._encoder.rows().special_tokens_count(pair)
+
+    def encode(self, texts, pairs=None, options=DEFAULT_OPTIONS):
+        """Encodes texts, each with its second text if it has one."""
+        cdef CompiledOptions compiled = compile_options(options)
+        cdef Lease lease
+        self._take(lease)
+        texts, pairs = held(texts), held(pairs)
+        cdef TextBatch batch
+        collect(texts, pairs, lease.get(), batch)
+        return self._rows(batch, compiled, options, lease)
+
+    def encode_words(self, texts, pairs=None, options=DEFAULT_OPTIONS):
+        """Encodes texts that are cut into words already."""
+        cdef CompiledOptions compiled = compile_options(options)
+        cdef Lease lease
+        self._take(lease)
+        texts, pairs = held_words(texts), held_words(pairs)
+        cdef TextBatch batch
+        collect_words(texts, pairs, lease.get(), batch)
+        return self._rows(batch, compiled, options, lease)
+
+    def encode_arrow(self, data, offsets, pair_data=None, pair_offsets=None, options=DEFAULT_OPTIONS):
+        """Encodes UTF-8 laid out as an Arrow string or binary column."""
+        cdef CompiledOptions compiled = compile_options(options)
+        cdef Lease lease
+        self._take(lease)
+        cdef Column first = Column(data, offsets)
+        cdef Column second = pair_column(pair_data, pair_offsets)
+        cdef TextBatch batch
+        collect_arrow(first, second, lease.get(), batch)
+        return self._rows(batch, compiled, options, lease)
+
+    def encode_into(self, texts, ids, mask=None, type_ids=None, lengths=None, flags=None, pairs=None,
+                    options=DEFAULT_OPTIONS):
+        """Encodes texts into padded tensors."""
+        cdef CompiledOptions compiled = compile_options(options)
+        cdef Lease lease
+        self._take(lease)
+        texts, pairs = held(texts), held(pairs)
+        cdef TextBatch batch
+        cdef size_t size = collect(texts, pairs, lease.get(), batch)
+        return self._into(batch, size, compiled, options, lease, ids, mask, type_ids, lengths, flags)
+
+    def encode_arrow_into(self, data, offsets, ids, mask=None, type_ids=None, lengths=None, flags=None,
+                          pair_data=None, pair_offsets=None, options=DEFAULT_OPTIONS):
+        """Encodes UTF-8 laid out as an Arrow column into padded tensors."""
+        cdef CompiledOptions compiled = compile_options(options)
+        cdef Lease lease
+        self._take(lease)
+        cdef Column first = Column(data, offsets)
+        cdef Column second = pair_column(pair_data, pair_offsets)
+        cdef TextBatch batch
+        collect_arrow(first, second, lease.get(), batch)
+        return self._into(batch, HOLD_GIL_BYTES, compiled, options, lease, ids, mask, type_ids, lengths, flags)
+
+    cdef int _take(self, Lease& lease) except -1:
+        if not self._encoder.contexts().try_take(lease):
+            with nogil:
+                self._encoder.contexts().take(lease)
+        return 0
+
+    cdef _fail(self, EncodeResult result, options):
+        cdef const RowEncoder* rows = &self._encoder.rows()
+        counts = rows.special_tokens_count(False), rows.special_tokens_count(True)
+        raise encode_error(EncodeStatus(<int>result.status), result.row, options, counts)
+
+    cdef _rows(self, const TextBatch& batch, CompiledOptions compiled, options, const Lease& lease):
+        cdef EncodedBatch encoded
+        cdef EncodeResult result
+        with nogil:
+            result = self._encoder.encode(batch, compiled.encode, compiled.threads, lease, encoded)
+        if result.status != CStatus.kOk:
+            self._fail(result, options)
+        cdef size_t rows = encoded.rows(), tokens = encoded.tokens()
+        cdef PackedOutput out
+        ids = empty(tokens, np.int32, <void**>&out.ids)
+        type_ids = empty(tokens, np.uint8, <void**>&out.type_ids)
+        starts = empty(rows + 1, np.int64, <void**>&out.starts)
+        truncated = empty(rows, np.bool_, <void**>&out.truncated)
+        valid = empty(rows, np.bool_, <void**>&out.valid)
+        offsets = special_mask = word_ids = sequence_ids = samples = None
+        out.offsets = NULL
+        out.special_mask = NULL
+        out.word_ids = NULL
+        out.sequence_ids = NULL
+        out.samples = NULL
+        if compiled.encode.return_offsets:
+            offsets = empty(2 * tokens, np.int32, <void**>&out.offsets).reshape(tokens, 2)
+        if compiled.encode.return_special_mask:
+            special_mask = empty(tokens, np.uint8, <void**>&out.special_mask)
+        if compiled.encode.return_word_ids:
+            word_ids = empty(tokens, np.int32, <void**>&out.word_ids)
+        if compiled.encode.return_sequence_ids:
+            sequence_ids = empty(tokens, np.int8, <void**>&out.sequence_ids)
+        if compiled.encode.return_overflow:
+            samples = empty(rows, np.int32, <void**>&out.samples)
+        with nogil:
+            encoded.copy_to(out)
+        return TokenRows(ids, type_ids, starts, truncated, valid, offsets, special_mask, word_ids, sequence_ids,
+                         samples)
+
+    cdef _into(self, const TextBatch& batch, size_t size, CompiledOptions compiled, options, const Lease& lease,
+               ids, mask, type_ids, lengths, flags):
+        cdef Tensors tensors
+        cdef int i
+        if compiled.encode.return_overflow:
+            raise ValueError("padded tensors have one row a text: encode overflow with encode, then pack_rows")
+        tensors.held = 0
+        try:
+            return self._fill(batch, size, compiled, options, lease, tensors, ids, mask, type_ids, lengths, flags)
+        finally:
+            for i in range(tensors.held):
+                PyBuffer_Release(&tensors.buffers[i])
+
+    cdef _fill(self, const TextBatch& batch, size_t size, CompiledOptions compiled, options, const Lease& lease,
+               Tensors& tensors, ids, mask, type_ids, lengths, flags):
+        cdef void* data[5]
+        cdef size_t room, width = 0
+        cdef EncodedBatch encoded
+        cdef EncodeResult result
+        cdef COptions how = compiled.encode
+        data[1] = data[2] = data[3] = data[4] = NULL
+        open_tensor(ids, "ids", b"ilq", tensors, &data[0])
+        room = items_of(tensors.buffers[0])
+        cdef const char* kinds = b"i" if tensors.buffers[0].itemsize == 4 else b"lq"
+        if mask is not None:
+            open_tensor(mask, "mask", kinds, tensors, &data[1])
+            room = min(room, items_of(tensors.buffers[tensors.held - 1]))
+        if type_ids is not None:
+            open_tensor(type_ids, "type_ids", kinds, tensors, &data[2])
+            room = min(room, items_of(tensors.buffers[tensors.held - 1]))
+        if lengths is not None:
+            open_tensor(lengths, "lengths", b"i", tensors, &data[3])
+            check_rows("lengths", items_of(tensors.buffers[tensors.held - 1]), batch.rows)
+        if flags is not None:
+            open_tensor(flags, "flags", b"B", tensors, &data[4])
+            check_rows("flags", items_of(tensors.buffers[tensors.held - 1]), batch.rows)
+        how.return_type_ids = data[2] != NULL
+        how.return_offsets = how.return_special_mask = how.return_word_ids = how.return_sequence_ids = False
+        if size < HOLD_GIL_BYTES:
+            result = self._encoder.encode(batch, how, 1, lease, encoded)
+        else:
+            with nogil:
+                result = self._encoder.encode(batch, how, compiled.threads, lease, encoded)
+        if result.status == CStatus.kOk:
+            result = self._encoder.padded_width(encoded, compiled.padding, width)
+        if result.status != CStatus.kOk:
+            self._fail(result, options)
+        if width and batch.rows > room // width:
+            raise ValueError(
+                f"{batch.rows} rows of {width} tokens need tensors of {batch.rows * width} elements, not {room}")
+        cdef PaddedOutput out
+        out.ids = data[0]
+        out.mask = data[1]
+        out.type_ids = data[2]
+        out.wide = tensors.buffers[0].itemsize == 8
+        out.lengths = <int32_t*>data[3]
+        out.flags = <uint8_t*>data[4]
+        if size < HOLD_GIL_BYTES:
+            self._encoder.copy_padded(encoded, compiled.padding, width, 1, out)
+        else:
+            with nogil:
+                self._encoder.copy_padded(encoded, compiled.padding, width, compiled.threads, out)
+        return width
+
+
+cdef int check_rows(str name, size_t room, size_t rows) except -1:
+    if room < rows:
+        raise ValueError(f"{name} must have an element for each of {rows} rows, not {room}")
+    return 0
+
+
+cdef held(texts):
+    """The texts in what no other thread can change; a single text stays one."""
+    if texts is None or isinstance(texts, (str, bytes)):
+        return texts
+    return tuple(texts)
+
+
+cdef held_words(texts):
+    if texts is None:
+        return None
+    if isinstance(texts, (str, bytes)):
+        raise TypeError("texts and pairs must be sequences of sequences of words, not one text")
+    return tuple([None if words is None else held_text_words(words) for words in texts])
+
+
+cdef held_text_words(words):
+    if isinstance(words, (str, bytes)):
+        raise TypeError("texts and pairs must be sequences of sequences of words, not of texts")
+    return tuple(words)
+
+
+cdef pair_column(data, offsets):
+    if (data is None) != (offsets is None):
+        raise ValueError("pair_data and pair_offsets belong together")
+    return None if data is None else Column(data, offsets)
+
+
+cdef int check_pairs(size_t rows, size_t pairs) except -1:
+    if rows != pairs:
+        raise ValueError(f"there are {rows} texts but {pairs} pairs")
+    return 0
+
+
+cdef size_t collect(texts, pairs, EncodeContext* context, TextBatch& batch) except? 0xFFFFFFFF:
+    """Makes the batch of texts that the caller holds; returns their bytes."""
+    cdef size_t size = 0, row
+    batch.second = NULL
+    batch.first_words = batch.second_words = NULL
+    batch.has_second = NULL
+    if type(texts) is not tuple:
+        if pairs is not None and type(pairs) is tuple:
+            raise TypeError("one text can have one pair, not a sequence of them")
+        batch.rows = 1
+        context.first.resize(1)
+        fill_view(texts, &context.first[0])
+        size = context.first[0].size
+        if pairs is not None:
+            context.second.resize(1)
+            fill_view(pairs, &context.second[0])
+            size += context.second[0].size
+            batch.second = context.second.data()
+        batch.first = context.first.data()
+        return size
+    batch.rows = len(<tuple>texts)
+    context.first.resize(batch.rows)
+    for row in range(batch.rows):
+        fill_view((<tuple>texts)[row], &context.first[row])
+        size += context.first[row].size
+    batch.first = context.first.data()
+    if pairs is None:
+        return size
+    if type(pairs) is not tuple:
+        raise TypeError("pairs must be a sequence of texts, like texts")
+    check_pairs(batch.rows, len(<tuple>pairs))
+    context.second.resize(batch.rows)
+    for row in range(batch.rows):
+        pair = (<tuple>pairs)[row]
+        context.second[row].data = NULL
+        context.second[row].size = 0
+        if pair is not None:
+            fill_view(pair, &context.second[row])
+            size += context.second[row].size
+    batch.second = context.second.data()
+    return size
+
+
+cdef int collect_word_views(tuple texts, vector[TextView]& views, vector[int64_t]& starts) except -1:
+    cdef TextView view
+    views.clear()
+    starts.clear()
+    starts.push_back(0)
+    for words in texts:
+        if words is not None:
+            for word in words:
+                if not PyUnicode_Check(word):
+                    raise TypeError(f"words must be str, not {type(word).__name__}")
+                fill_view(word, &view)
+                views.push_back(view)
+        starts.push_back(views.size())
+    return 0
+
+
+cdef int collect_words(tuple texts, tuple pairs, EncodeContext* context, TextBatch& batch) except -1:
+    if None in texts:
+        raise TypeError("texts must be sequences of words, not None")
+    batch.rows = len(texts)
+    batch.second = NULL
+    batch.second_words = NULL
+    batch.has_second = NULL
+    collect_word_views(texts, context.first, context.first_words)
+    batch.first = context.first.data()
+    batch.first_words = context.first_words.data()
+    if pairs is None:
+        return 0
+    check_pairs(batch.rows, len(pairs))
+    collect_word_views(pairs, context.second, context.second_words)
+    context.has_second.clear()
+    for words in pairs:
+        context.has_second.push_back(words is not None)
+    # A second text may be empty, and then there may be no word to point to.
+    context.second.push_back(TextView(NO_BYTES, 0, True))
+    batch.second = context.second.data()
+    batch.second_words = context.second_words.data()
+    batch.has_second = context.has_second.data()
+    return 0
+
+
+cdef int collect_arrow(Column first, Column second, EncodeContext* context, TextBatch& batch) except -1:
+    first.fill(context.first)
+    batch.rows = context.first.size()
+    batch.first = context.first.data()
+    batch.second = NULL
+    batch.first_words = batch.second_words = NULL
+    batch.has_second = NULL
+    if second is not None:
+        second.fill(context.second)
+        check_pairs(batch.rows, context.second.size())
+        batch.second = context.second.data()
+    return 0
