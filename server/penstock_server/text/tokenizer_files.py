@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import mmap
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ from penstock_server.text import (
 from penstock_server.text.tokenizer_json import explained, read_spec
 
 CACHE_FOLDER = ".penstock"
-_PREFIX, _SUFFIX = "tokenizer-", ".blob"
+_SUFFIX = ".blob"
 _KEY_DIGITS = 32
 # What a process that was killed left behind is removed after so long; chosen: no compiling takes as long.
 _ABANDONED_AFTER_S = 3600.0
@@ -72,7 +73,7 @@ def load_tokenizer_blob(path: Path) -> memoryview:
         content = path.read_bytes()
     except OSError as err:
         raise ModelBroken(f"cannot read {path.name}: {err.strerror}") from err
-    cached = path.parent / CACHE_FOLDER / f"{_PREFIX}{_key(content)}{_SUFFIX}"
+    cached = path.parent / CACHE_FOLDER / f"{path.stem}-{_key(content)}{_SUFFIX}"
     return _map(cached) or _build(content, path, cached)
 
 
@@ -119,7 +120,7 @@ def _write(cached: Path, compiled: bytes) -> None:
     """Writes the blob so that it is there as a whole or not at all, and removes those that it replaces."""
     folder = cached.parent
     folder.mkdir(exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=_PREFIX, suffix=".tmp", dir=folder)
+    handle, name = tempfile.mkstemp(prefix=f"{cached.stem}.", suffix=".tmp", dir=folder)
     fresh = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -138,10 +139,13 @@ def _write(cached: Path, compiled: bytes) -> None:
 
 
 def _outdated(cached: Path) -> Iterator[Path]:
-    for path in cached.parent.glob(f"{_PREFIX}*"):
-        if path.suffix == _SUFFIX and path != cached:
-            yield path
-        elif path.suffix == ".tmp":
-            with contextlib.suppress(OSError):
-                if path.stat().st_mtime < time.time() - _ABANDONED_AFTER_S:
-                    yield path
+    """Blobs of the same tokenizer file with another key, and what processes that were killed left behind."""
+    stem = re.escape(cached.stem[:-_KEY_DIGITS])
+    name = re.compile(rf"{stem}[0-9a-f]{{{_KEY_DIGITS}}}(\{_SUFFIX}|\..*\.tmp)")
+    for path in cached.parent.iterdir():
+        match = name.fullmatch(path.name)
+        if match is None or path == cached:
+            continue
+        with contextlib.suppress(OSError):
+            if match[1] == _SUFFIX or path.stat().st_mtime < time.time() - _ABANDONED_AFTER_S:
+                yield path
