@@ -168,8 +168,8 @@ void RowEncoder::Buffers::trim() {
 
 RowEncoder::RowEncoder(const BlobView& blob) {
   const ConfigRecord& config = blob.config();
-  templates_[0] = read_template(blob.records<TemplateRecord>(Section::kSingle), config.ids_end);
-  templates_[1] = read_template(blob.records<TemplateRecord>(Section::kPair), config.ids_end);
+  templates_[0] = read_template(blob.records<TemplateRecord>(Section::kSingle));
+  templates_[1] = read_template(blob.records<TemplateRecord>(Section::kPair));
   retypes_overflow_ = (config.config_flags & kRetypesOverflow) != 0;
   trims_offsets_ = (config.config_flags & kTrims) != 0;
   trim_adds_prefix_space_ = (config.config_flags & kTrimAddsPrefixSpace) != 0;
@@ -186,12 +186,12 @@ RowEncoder::RowEncoder(const BlobView& blob) {
   }
 }
 
-RowEncoder::Template RowEncoder::read_template(std::span<const TemplateRecord> records, std::int32_t ids_end) {
+RowEncoder::Template RowEncoder::read_template(std::span<const TemplateRecord> records) {
   Template made;
   for (const TemplateRecord& record : records) {
     const auto slot = static_cast<Slot>(record.slot);
     if (record.slot < 0 || record.slot > 2 || record.type_id < 0 || record.type_id > 255 ||
-        (slot == Slot::kSpecial && (record.token_id < 0 || record.token_id >= ids_end)))
+        (slot == Slot::kSpecial && record.token_id < 0))
       throw std::invalid_argument("the compiled tokenizer has a broken template");
     made.pieces.push_back({slot, static_cast<std::uint8_t>(record.type_id), record.token_id, true});
     slot == Slot::kSpecial ? ++made.specials : ++made.texts;

@@ -209,7 +209,7 @@ class RowEncoder {
   };
   struct RowPlan;
 
-  static Template read_template(std::span<const TemplateRecord> records, std::int32_t ids_end);
+  static Template read_template(std::span<const TemplateRecord> records);
   void tokenize(const TextBatch& batch, std::size_t row, bool is_second, const EncodeOptions& options,
                 std::size_t wanted, TokenSource& source, Buffers& buffers) const;
   void find_added(std::string_view text, std::size_t from, Sequence& sequence) const;
