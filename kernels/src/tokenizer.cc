@@ -331,13 +331,14 @@ bool Tokenizer::tokenize_piece(const Piece& piece, const TokenizeOptions& option
                                TokenBuffer& out) const {
   const FastPath* fast = stages_->fast.path.get();
   if (!fast) return tokenize_generally(piece, true, options, context, out);
+  const bool watches = fast->watches_added_tokens();
   const auto try_fast = [&](const Piece& part) {
     const Outcome outcome = fast->encode(part, options.tokens_wanted, *context.parts_->fast, out);
-    if (outcome == Outcome::kDeclined) return tokenize_generally(part, false, options, context, out);
+    if (outcome == Outcome::kDeclined) return tokenize_generally(part, watches, options, context, out);
     return outcome == Outcome::kDone && out.size() < options.tokens_wanted;
   };
   const AddedTokens& tokens = stages_->normalized_tokens;
-  if (tokens.empty()) return try_fast(piece);
+  if (watches || tokens.empty()) return try_fast(piece);
   // Tokens matched on normalised text can be found in the raw one only where both are the same.
   if (!stages_->is_plain && !(stages_->ascii_is_plain && is_ascii(piece.text)))
     return tokenize_generally(piece, true, options, context, out);

@@ -73,6 +73,8 @@ class FastPath {
   // tokens_wanted in the buffer. Linear in the piece's size.
   virtual Outcome encode(const Piece& piece, std::size_t tokens_wanted, Scratch& scratch,
                          TokenBuffer& out) const = 0;
+  // Whether encode() declines every piece in whose normalised text an added token lies that is matched there.
+  virtual bool watches_added_tokens() const noexcept { return false; }
 };
 
 }  // namespace penstock

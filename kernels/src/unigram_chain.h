@@ -1,0 +1,66 @@
+// What the fast path of Unigram tokenizers needs to know of the normalisers and pre-tokenisers around the model.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "penstock/ascii_blocks.h"
+#include "penstock/blob.h"
+#include "penstock/metaspace.h"
+#include "penstock/precompiled.h"
+
+namespace penstock {
+
+// A chain of stages, as settings.
+struct UnigramChain {
+  bool strips_left = false;         // raw whitespace, before all else
+  bool strips_right = false;
+  bool strips_normalized = false;   // whitespace at the end, after the character map
+  bool collapses = false;           // runs of spaces are one
+  bool cuts_at_whitespace = false;  // WhitespaceSplit before Metaspace
+  std::optional<Charsmap> charsmap;
+  MetaspaceStage::Prepend prepend = MetaspaceStage::Prepend::kAlways;
+  std::uint32_t mark = 0;           // Metaspace's character
+  std::string mark_text;            // in UTF-8
+  // Added tokens that are matched on normalised text. None of them is changed by the normalisers, and each
+  // lies within a word.
+  std::vector<std::string> added;
+
+  // None if the blob's stages are no such chain.
+  static std::optional<UnigramChain> of(const BlobView& blob);
+
+  // kSpace for characters that become a space (or whitespace, if that cuts) whatever is around them; else kWord.
+  BlockClass class_of(std::uint32_t c) const;
+
+  // Whether a character stays as it is among others of which this is true, and is no space nor the mark.
+  bool keeps(std::uint32_t c) const;
+
+ private:
+  bool take_normalizers(const BlobView& blob);
+  bool take_normalizer(const BlobView& blob, const StageRecord& record);
+  bool take_pre_tokenizers(const BlobView& blob);
+  bool take_added_tokens(const BlobView& blob);
+  bool is_separable() const;
+};
+
+// The characters that a chain keeps, as a bit each.
+class KeptChars {
+ public:
+  explicit KeptChars(const UnigramChain& chain);
+
+  // Whether all characters of valid UTF-8 are kept.
+  bool all(std::string_view text) const noexcept;
+
+ private:
+  // Characters above are rare: none counts as kept.
+  static constexpr std::uint32_t kCodePoints = 0x32400;
+
+  std::array<bool, 128> ascii_{};
+  std::vector<std::uint64_t> bits_;
+};
+
+}  // namespace penstock
