@@ -215,7 +215,8 @@ class CodePointCounter {
       : text_(text), index_(first), counts_(counts) {}
 
   std::int32_t at(std::size_t position) noexcept {
-    if (!counts_) return 0;
+    // Without spans all that matters is what is 0: Metaspace prepends to the text's first piece alone.
+    if (!counts_) return index_ + (position != 0);
     if (position >= position_) {
       index_ += static_cast<std::int32_t>(count_code_points(text_.substr(position_, position - position_)));
     } else {
