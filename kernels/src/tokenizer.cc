@@ -4,44 +4,17 @@
 #include <stdexcept>
 #include <string>
 
-#if __has_include("penstock/bert_fast_path.h")  // PENDING
 #include "penstock/bert_fast_path.h"
-#define HAS_BERT_FAST_PATH  // PENDING
-#endif  // PENDING
-#if __has_include("penstock/bpe.h")  // PENDING
 #include "penstock/bpe.h"
-#define HAS_BPE  // PENDING
-#endif  // PENDING
-#if __has_include("penstock/bpe_fast_path.h")  // PENDING
 #include "penstock/bpe_fast_path.h"
-#define HAS_BPE_FAST_PATH  // PENDING
-#endif  // PENDING
-#if __has_include("penstock/byte_level.h")  // PENDING
 #include "penstock/byte_level.h"
-#define HAS_BYTE_LEVEL  // PENDING
-#endif  // PENDING
-#if __has_include("penstock/metaspace.h")  // PENDING
 #include "penstock/metaspace.h"
-#define HAS_METASPACE  // PENDING
-#endif  // PENDING
 #include "penstock/normalizer.h"
-#if __has_include("penstock/normalizers.h")  // PENDING
 #include "penstock/normalizers.h"
-#define HAS_NORMALIZERS  // PENDING
-#endif  // PENDING
 #include "penstock/pre_tokenizers.h"
-#if __has_include("penstock/precompiled.h")  // PENDING
 #include "penstock/precompiled.h"
-#define HAS_PRECOMPILED  // PENDING
-#endif  // PENDING
-#if __has_include("penstock/unigram.h")  // PENDING
 #include "penstock/unigram.h"
-#define HAS_UNIGRAM  // PENDING
-#endif  // PENDING
-#if __has_include("penstock/unigram_fast_path.h")  // PENDING
 #include "penstock/unigram_fast_path.h"
-#define HAS_UNIGRAM_FAST_PATH  // PENDING
-#endif  // PENDING
 #include "penstock/utf8.h"
 #include "penstock/wordpiece_model.h"
 
@@ -81,9 +54,7 @@ std::unique_ptr<const NormalizerStage> make_normalizer(const BlobView& blob, con
   const auto text = [&] { return std::string(blob.text(record.text)); };
   const auto other = [&] { return std::string(blob.text(record.other)); };
   switch (static_cast<NormalizerKind>(record.kind)) {
-    default: break;  // PENDING
     case NormalizerKind::kBert: return std::make_unique<BertNormalizerStage>(record.flags);
-#ifdef HAS_NORMALIZERS  // PENDING
     case NormalizerKind::kUnicodeForm:
       if (record.number < 0 || record.number > 3) refuse("normal form", record.number);
       return std::make_unique<UnicodeFormStage>(static_cast<UnicodeForm>(record.number));
@@ -93,17 +64,13 @@ std::unique_ptr<const NormalizerStage> make_normalizer(const BlobView& blob, con
     case NormalizerKind::kReplace: return std::make_unique<ReplaceStage>(text(), other());
     case NormalizerKind::kReplaceSpaceRuns: return std::make_unique<ReplaceSpaceRunsStage>(other());
     case NormalizerKind::kPrepend: return std::make_unique<PrependStage>(text());
-#endif  // PENDING
-#ifdef HAS_PRECOMPILED  // PENDING
     case NormalizerKind::kPrecompiled: return std::make_unique<PrecompiledStage>(blob);
-#endif  // PENDING
   }
   refuse("normaliser", record.kind);
 }
 
 std::unique_ptr<const PreTokenizerStage> make_pre_tokenizer(const BlobView& blob, const StageRecord& record) {
   switch (static_cast<PreTokenizerKind>(record.kind)) {
-    default: break;  // PENDING
     case PreTokenizerKind::kBert: return std::make_unique<BertSplitStage>();
     case PreTokenizerKind::kWhitespaceSplit: return std::make_unique<WhitespaceSplitStage>();
     case PreTokenizerKind::kWhitespace: return std::make_unique<WhitespaceStage>();
@@ -111,29 +78,20 @@ std::unique_ptr<const PreTokenizerStage> make_pre_tokenizer(const BlobView& blob
       if (record.number < 0 || record.number > 4) refuse("split behaviour", record.number);
       return std::make_unique<PunctuationStage>(static_cast<SplitBehavior>(record.number));
     case PreTokenizerKind::kDigits: return std::make_unique<DigitsStage>((record.flags & 1) != 0);
-#ifdef HAS_BYTE_LEVEL  // PENDING
     case PreTokenizerKind::kByteLevel:
       return std::make_unique<ByteLevelStage>((record.flags & 1) != 0, (record.flags & 2) != 0);
-#endif  // PENDING
-#ifdef HAS_METASPACE  // PENDING
     case PreTokenizerKind::kMetaspace:
       return std::make_unique<MetaspaceStage>(std::string(blob.text(record.text)), record.number,
                                               (record.flags & 1) != 0);
-#endif  // PENDING
   }
   refuse("pre-tokeniser", record.kind);
 }
 
 std::unique_ptr<const Model> make_model(const BlobView& blob) {
   switch (static_cast<ModelKind>(blob.config().model_kind)) {
-    default: break;  // PENDING
     case ModelKind::kWordPiece: return std::make_unique<WordPieceModel>(blob);
-#ifdef HAS_BPE  // PENDING
     case ModelKind::kBpe: return std::make_unique<Bpe>(blob);
-#endif  // PENDING
-#ifdef HAS_UNIGRAM  // PENDING
     case ModelKind::kUnigram: return std::make_unique<Unigram>(blob);
-#endif  // PENDING
   }
   refuse("model", blob.config().model_kind);
 }
@@ -144,15 +102,9 @@ struct Named {
 };
 
 Named make_fast_path(const BlobView& blob) {
-#ifdef HAS_BERT_FAST_PATH  // PENDING
   if (auto path = make_bert_fast_path(blob)) return {std::move(path), "bert"};
-#endif  // PENDING
-#ifdef HAS_BPE_FAST_PATH  // PENDING
   if (auto path = make_bpe_fast_path(blob)) return {std::move(path), "byte-level"};
-#endif  // PENDING
-#ifdef HAS_UNIGRAM_FAST_PATH  // PENDING
   if (auto path = make_unigram_fast_path(blob)) return {std::move(path), "unigram"};
-#endif  // PENDING
   return {nullptr, "general"};
 }
 

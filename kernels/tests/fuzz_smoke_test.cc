@@ -4,19 +4,21 @@
 #include <string>
 #include <vector>
 
-#include "../fuzz/wordpiece_fuzz.cc"
+#include "../fuzz/tokenizer_fuzz.cc"
 
 int main() {
   constexpr unsigned kSeed = 20260101;
-  constexpr int kRuns = 30000;
+  constexpr int kRuns = 60000;
   std::printf("seed %u, %d runs\n", kSeed, kRuns);
   const std::vector<std::string> parts{"a",      "b",      "ab",     " ",      "\n",     "[S]",    "[SS",    "[",
                                        "\u0130", "\u00c9", "e\u0301", "\u0323", "\u0345", "\uac01", "\u4e2d", "\U0001d15e",
-                                       "\u0f73", "\u200b", "!",      "\xff",   "\xe2",   "Ab B",   "\u00a0", "_"};
+                                       "\u0f73", "\u200b", "!",      "\xff",   "\xe2",   "Ab B",   "\u00a0", "_",
+                                       "\u2581", "  ",     "i",      "'s",     "12",     "\u0308", "\u1100", "\u1161",
+                                       "aaaaaaaaaaaaaaaa", "ab ab ab ab ab ab ab ab ab ab ab ab "};
   std::mt19937 random(kSeed);
   for (int run = 0; run < kRuns; ++run) {
     std::string input;
-    for (int i = 0; i < 3; ++i) input += static_cast<char>(random());
+    for (int i = 0; i < 6; ++i) input += static_cast<char>(random());
     const unsigned length = random() % 40;
     for (unsigned i = 0; i < length; ++i) {
       const std::string& part = parts[random() % parts.size()];

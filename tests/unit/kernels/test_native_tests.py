@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sysconfig
 from pathlib import Path
 
+from tests.support import fuzz_blobs
+
 ROOT = Path(__file__).resolve().parents[3]
 BUILD = ROOT / "build" / "asan"
+BLOBS = ROOT / "build" / "fuzz-blobs"
 
 
 def tool(name: str) -> str:
@@ -19,11 +23,13 @@ def tool(name: str) -> str:
 
 
 def run(*command: str) -> None:
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    environment = os.environ | {"PENSTOCK_FUZZ_BLOBS": str(BLOBS)}
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
     assert result.returncode == 0, f"{' '.join(command)}\n{result.stdout[-4000:]}\n{result.stderr[-4000:]}"
 
 
 def test_native_tests_pass_under_sanitizers() -> None:
+    fuzz_blobs.write(BLOBS)
     cmake = tool("cmake")
     generator = (
         []
