@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 
 from tokenizers import normalizers
 
@@ -103,29 +104,40 @@ FINGERPRINTS: dict[frozenset[str], str] = {
 }
 
 
+@dataclass(slots=True)
+class _Node:
+    """A node of a trie of bytes; under label 0 hangs the value of the key that ends here."""
+
+    children: dict[int, _Node] = field(default_factory=dict[int, "_Node"])
+    value: int = 0
+
+
 def charsmap(pairs: dict[str, str]) -> bytes:
     """A charsmap as SentencePiece writes them: the size of a double array, the array, the replacements.
 
     A unit of the array holds its label in bits 0-7, whether a key ends there in bit 8, and from bit 10 what
     its position is combined with (exclusive or) to give its children's base. A key's value hangs at label 0.
     """
-    trie: dict[int, dict] = {}  # type: ignore[type-arg]
+    root = _Node()
     strings = b""
     for key, value in pairs.items():
-        node = trie
+        node = root
         for byte in key.encode():
-            node = node.setdefault(byte, {})
-        node[0] = len(strings)
+            node = node.children.setdefault(byte, _Node())
+        node.children[0] = _Node(value=len(strings))
         strings += value.encode() + b"\0"
     units = {0: 0}
     bases = {0}
-    pending = [(0, trie)]
+    pending = [(0, root)]
     for at, node in pending:
-        base = next(b for b in range(1, 1 << 20) if b not in bases and all(b ^ c not in units for c in node))
+        labels = node.children
+        base = next(
+            b for b in range(1, 1 << 20) if b not in bases and all(b ^ label not in units for label in labels)
+        )
         bases.add(base)
-        units[at] |= (at ^ base) << 10 | (0 in node) << 8
-        for label, child in node.items():
-            units[base ^ label] = label if label else 1 << 31 | child
+        units[at] |= (at ^ base) << 10 | (0 in labels) << 8
+        for label, child in labels.items():
+            units[base ^ label] = label if label else 1 << 31 | child.value
             if label:
                 pending.append((base ^ label, child))
     size = max(units) // 256 * 256 + 256

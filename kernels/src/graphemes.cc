@@ -7,8 +7,6 @@ namespace {
 
 using Class = GraphemeClass;
 
-constexpr std::uint32_t kSyllableFirst = 0xAC00, kTailCount = 28;
-
 bool is_control(Class c) noexcept { return c == Class::kControl || c == Class::kCr || c == Class::kLf; }
 
 bool is_extend(Class c) noexcept { return c == Class::kExtend || c == Class::kPlainExtend || c == Class::kLinker; }
@@ -54,7 +52,7 @@ bool GraphemeBreaker::begins(std::uint32_t code_point) noexcept {
   is_half_flag_ = next == Class::kRegional && !(is_half_flag_ && is_joined);
   previous_ = next;
   if (next == Class::kSyllable)
-    previous_ = (code_point - kSyllableFirst) % kTailCount ? Class::kTail : Class::kVowel;
+    previous_ = (code_point - hangul::kSyllableFirst) % hangul::kTailCount ? Class::kTail : Class::kVowel;
   return !is_joined;
 }
 

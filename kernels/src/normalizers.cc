@@ -11,10 +11,6 @@ namespace {
 
 constexpr std::uint32_t kCapitalIWithDot = 0x130, kDotAbove = 0x307;
 
-// Hangul syllables decompose by arithmetic (Unicode Standard, section 3.12).
-constexpr std::uint32_t kSyllableFirst = 0xAC00, kLeadFirst = 0x1100, kVowelFirst = 0x1161, kTailFirst = 0x11A7;
-constexpr std::uint32_t kVowelCount = 21, kTailCount = 28;
-
 // Longer runs of marks are no language: they are sorted in n log n, with an allocation.
 constexpr std::ptrdiff_t kInsertionSortMarks = 32;
 
@@ -115,6 +111,7 @@ bool is_inert(UnicodeForm form, std::string_view text) noexcept {
 }
 
 void UnicodeFormStage::decompose(const AlignedText& text, AlignedText& parts) const {
+  using namespace hangul;
   const UnicodeTables& tables = UnicodeTables::get();
   const bool is_compatible = form_ == UnicodeForm::kNfkc || form_ == UnicodeForm::kNfkd;
   parts.clear();

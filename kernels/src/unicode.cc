@@ -14,11 +14,6 @@ constexpr std::size_t kCodePoints = 0x110000;
 constexpr std::size_t kCompositionSlots = 2048;
 static_assert(2 * std::size(kCompositions_) <= kCompositionSlots, "a full hash table is slow");
 
-// Hangul syllables are arithmetic (Unicode Standard, section 3.12).
-constexpr std::uint32_t kSyllableFirst = 0xAC00, kSyllableCount = 11172;
-constexpr std::uint32_t kLeadFirst = 0x1100, kVowelFirst = 0x1161, kTailFirst = 0x11A7;
-constexpr std::uint32_t kLeadCount = 19, kVowelCount = 21, kTailCount = 28;
-
 struct InfoHash {
   std::size_t operator()(const CharInfo& info) const noexcept {
     std::uint64_t low = info.flags | static_cast<std::uint64_t>(static_cast<std::uint32_t>(info.lower_distance)) << 32;
@@ -119,6 +114,7 @@ std::size_t composition_slot(std::uint32_t first, std::uint32_t second) noexcept
 }  // namespace
 
 UnicodeTables::UnicodeTables() : compositions_(kCompositionSlots) {
+  using namespace hangul;
   static_assert(kCompositionSlots == 1U << (32 - 21), "slots are the upper bits of a hash");
   TableBuilder builder;
   fill_classes(builder);
@@ -180,6 +176,7 @@ void UnicodeTables::pack(std::vector<std::uint16_t>& ids, const std::vector<Char
 }
 
 std::uint32_t UnicodeTables::compose(std::uint32_t first, std::uint32_t second) const noexcept {
+  using namespace hangul;
   if (first - kLeadFirst < kLeadCount && second - kVowelFirst < kVowelCount)
     return kSyllableFirst + ((first - kLeadFirst) * kVowelCount + (second - kVowelFirst)) * kTailCount;
   if (first - kSyllableFirst < kSyllableCount && (first - kSyllableFirst) % kTailCount == 0 &&
