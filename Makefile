@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMPS := build/stamps
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build serve test check parity bench proto format clean
+.PHONY: help venv build serve test check parity bench bench-text proto format clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 14
@@ -48,6 +48,9 @@ parity: build $(STAMPS)/dev ## Compare the tokeniser with its reference on every
 
 bench: build $(STAMPS)/dev ## Measure live and bulk load on this machine
 	@$(BIN)/python -m benchmarks.load
+
+bench-text: build $(STAMPS)/dev ## Compare the tokeniser with others on one core
+	@$(BIN)/python -m benchmarks.text $(ARGS)
 
 proto: ## Generate the stubs from proto/
 	@mkdir -p build && tools/generate_stubs.sh
