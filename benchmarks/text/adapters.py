@@ -31,12 +31,14 @@ class Calls:
         own_one: The same for a single text, by the call meant for one.
         rows: The ids of each text, as cheaply as the library gives them.
         tensors: The ids of a batch in one padded int32 array ``[B, L]``.
+        tensor_one: The ids of a single text in an array ``[1, L]``.
     """
 
     own: Callable[[list[str]], object]
     own_one: Callable[[str], object]
     rows: Callable[[list[str]], list[Row]]
     tensors: Callable[[list[str]], Ids]
+    tensor_one: Callable[[str], Ids]
 
 
 def padded(rows: Sequence[Row]) -> Ids:
@@ -50,19 +52,24 @@ def padded(rows: Sequence[Row]) -> Ids:
     return out
 
 
-def _by_rows(
-    own: Callable[[list[str]], object],
-    own_one: Callable[[str], object],
-    rows: Callable[[list[str]], list[Row]],
+def _calls(
+    own: Callable[[list[str]], object], ids_one: Callable[[str], Any], rows: Callable[[list[str]], list[Row]]
 ) -> Calls:
-    return Calls(own, own_one, rows, lambda texts: padded(rows(texts)))
+    """The calls of a library that leaves padding to its caller."""
+    return Calls(
+        own,
+        ids_one,
+        rows,
+        tensors=lambda texts: padded(rows(texts)),
+        tensor_one=lambda text: np.array([ids_one(text)], np.int32),
+    )
 
 
 def huggingface(path: str) -> Calls:
     """Tokenizers 0.x; its fast batch call leaves offsets out."""
     tokenizer = import_module("tokenizers").Tokenizer.from_file(path)
     batch = tokenizer.encode_batch_fast
-    return _by_rows(
+    return _calls(
         batch, lambda text: tokenizer.encode(text).ids, lambda texts: [found.ids for found in batch(texts)]
     )
 
@@ -78,14 +85,14 @@ def huggingface_offsets(path: str) -> Calls:
             np.array(encoding.offsets, np.int32)
         return [encoding.ids for encoding in encodings]
 
-    return _by_rows(batch, lambda text: tokenizer.encode(text).offsets, rows)
+    return _calls(batch, lambda text: tokenizer.encode(text).offsets, rows)
 
 
 def huggingface_next(path: str) -> Calls:
     """Tokenizers 1.x, whose encodings give ids as arrays; padding there first is slower."""
     tokenizer = import_module("tokenizers").Tokenizer.from_file(path)
     batch = tokenizer.encode_batch
-    return _by_rows(
+    return _calls(
         batch,
         lambda text: tokenizer.encode(text).ids,
         lambda texts: [found.ids_array for found in batch(texts)],
@@ -96,7 +103,7 @@ def tokie(path: str) -> Calls:
     """Tokie's; on one core its batch call is no slower than one call a text."""
     tokenizer = import_module("tokie").Tokenizer.from_json(path)
     batch = tokenizer.encode_batch
-    return _by_rows(
+    return _calls(
         batch, lambda text: tokenizer.encode(text).ids, lambda texts: [found.ids for found in batch(texts)]
     )
 
@@ -112,7 +119,7 @@ def splintr(path: str) -> Calls:
     """Splintr's, by the batch call that gives all ids in one run of bytes."""
     tokenizer = import_module("splintr").from_json(path)
     batch: Flat = tokenizer.encode_batch_flat
-    return _by_rows(batch, tokenizer.encode, lambda texts: _cut(batch(texts)))
+    return _calls(batch, tokenizer.encode, lambda texts: _cut(batch(texts)))
 
 
 def fastokens(path: str) -> Calls:
@@ -127,7 +134,7 @@ def fastokens(path: str) -> Calls:
         flat: tuple[bytes, bytes] = tokenizer.encode_batch_flat(texts, add_special_tokens=True)
         return flat
 
-    return _by_rows(
+    return _calls(
         batch,
         lambda text: tokenizer.encode(text, add_special_tokens=True).ids,
         lambda texts: _cut(batch(texts)),
@@ -162,7 +169,13 @@ def gigatoken(path: str) -> Calls:
         ids, lengths = own(texts)
         return [row[:length] for row, length in zip(ids, lengths.tolist(), strict=True)]
 
-    return Calls(own, tokenizer.encode, rows, lambda texts: own(texts)[0].view(np.int32))
+    return Calls(
+        own,
+        tokenizer.encode,
+        rows,
+        tensors=lambda texts: own(texts)[0].view(np.int32),
+        tensor_one=lambda text: tokenizer.encode(text).view(np.int32)[np.newaxis],
+    )
 
 
 def penstock(path: str, *, return_offsets: bool = False) -> Calls:
@@ -185,7 +198,7 @@ def penstock(path: str, *, return_offsets: bool = False) -> Calls:
         pack_rows([(found, np.arange(len(texts), dtype=np.int32))], longest, 0, out, None, None)
         return out
 
-    return Calls(own, lambda text: own([text]), rows, tensors)
+    return Calls(own, lambda text: own([text]), rows, tensors, lambda text: tensors([text]))
 
 
 def penstock_offsets(path: str) -> Calls:

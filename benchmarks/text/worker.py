@@ -72,9 +72,10 @@ class Worker:
     def _step(self, what: str) -> Callable[[list[str]], object]:
         calls = self._calls
         assert calls is not None
-        if what == "tensors":
-            return calls.tensors
-        return (lambda batch: calls.own_one(batch[0])) if self._is_single else calls.own
+        if self._is_single:
+            one = calls.tensor_one if what == "tensors" else calls.own_one
+            return lambda batch: one(batch[0])
+        return calls.tensors if what == "tensors" else calls.own
 
     def _pass(self, step: Callable[[list[str]], object]) -> float:
         gc.disable()
