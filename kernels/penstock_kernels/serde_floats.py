@@ -12,6 +12,7 @@ import re
 
 _NUMBER = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?")
 _SIGNIFICAND_MAX = 2**64 - 1
+_DIGITS_THAT_FIT = 19
 _EXPONENT_MAX = 2**31 - 1
 # serde_json's table of exact and of correctly rounded powers.
 _POWERS = tuple(float(f"1e{exponent}") for exponent in range(309))
@@ -39,6 +40,8 @@ def parse_json_float(text: str) -> float:
 
 def _significand(integer: str, fraction: str) -> tuple[int, int]:
     """The leading digits that fit into 64 bits, and the power of ten that they lack."""
+    if len(integer) + len(fraction) <= _DIGITS_THAT_FIT:
+        return int(integer + fraction), -len(fraction)
     significand = power = 0
     for index, digit in enumerate(integer):
         if significand * 10 + int(digit) > _SIGNIFICAND_MAX:
