@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
 #include <stdexcept>
 
 #include "penstock/utf8.h"
@@ -24,29 +25,61 @@ std::array<std::int32_t, 256> fallback_ids(const DoubleArray& vocabulary, bool i
 
 }  // namespace
 
-std::vector<MergeRecord> build_merge_table(const std::vector<MergeRecord>& merges) {
-  const std::size_t size = std::bit_ceil(std::max<std::size_t>(2 * merges.size(), 2));
-  const int shift = 64 - std::countr_zero(size);
-  std::vector<MergeRecord> table(size, MergeRecord{-1, -1, 0, -1});
-  for (const MergeRecord& merge : merges) {
+std::vector<MergeRecord> build_merge_table(std::vector<MergeRecord> merges) {
+  const auto pair_order = [](const MergeRecord& a, const MergeRecord& b) {
+    return a.left != b.left ? a.left < b.left : a.right < b.right;
+  };
+  const auto is_same = [](const MergeRecord& a, const MergeRecord& b) {
+    return a.left == b.left && a.right == b.right;
+  };
+  // unique() keeps the first of equal ones: the last that was given.
+  std::reverse(merges.begin(), merges.end());
+  std::stable_sort(merges.begin(), merges.end(), pair_order);
+  merges.erase(std::unique(merges.begin(), merges.end(), is_same), merges.end());
+  std::stable_sort(merges.begin(), merges.end(),
+                   [](const MergeRecord& a, const MergeRecord& b) { return a.rank < b.rank; });
+  if (merges.size() >= MergeTable::kIndexMask) throw std::invalid_argument("there are too many merges");
+
+  const std::size_t slot_count = std::bit_ceil(std::max<std::size_t>(2 * merges.size(), 4));
+  const unsigned bits = static_cast<unsigned>(std::countr_zero(slot_count));
+  std::vector<std::uint32_t> slots(slot_count, MergeTable::kEmpty);
+  for (std::size_t i = 0; i < merges.size(); ++i) {
+    const MergeRecord& merge = merges[i];
     if (merge.left < 0 || merge.right < 0 || merge.merged < 0)
       throw std::invalid_argument("a merge has a negative id");
-    std::size_t at = MergeTable::hash(merge.left, merge.right) >> shift;
-    while (table[at].left >= 0 && (table[at].left != merge.left || table[at].right != merge.right))
-      at = (at + 1) & (size - 1);
-    table[at] = merge;
+    const std::uint64_t mixed = MergeTable::hash(merge.left, merge.right);
+    std::size_t at = mixed >> (64 - bits);
+    while (slots[at] != MergeTable::kEmpty) at = (at + 1) & (slot_count - 1);
+    slots[at] = MergeTable::tag_of(mixed) << MergeTable::kIndexBits | static_cast<std::uint32_t>(i);
   }
-  return table;
+  const MergeRecord header{static_cast<std::int32_t>(merges.size()), static_cast<std::int32_t>(bits), 0, 0};
+  merges.insert(merges.begin(), header);
+  const std::size_t slots_at = merges.size();
+  merges.resize(slots_at + slot_count / 4);
+  std::memcpy(merges.data() + slots_at, slots.data(), slot_count * sizeof(std::uint32_t));
+  return merges;
 }
 
-MergeTable::MergeTable(std::span<const MergeRecord> records)
-    : records_(records.data()),
-      mask_(records.size() - 1),
-      shift_(64 - static_cast<unsigned>(std::countr_zero(records.size()))) {
-  // A search ends at an empty place.
-  const bool has_end = std::any_of(records.begin(), records.end(), [](const MergeRecord& r) { return r.left < 0; });
-  if (records.size() < 2 || !std::has_single_bit(records.size()) || !has_end)
-    throw std::invalid_argument("the compiled tokenizer's merge table is broken; compile it anew");
+MergeTable::MergeTable(std::span<const MergeRecord> section) {
+  const auto check = [](bool is_fine) {
+    if (!is_fine) throw std::invalid_argument("the compiled tokenizer's merge table is broken; compile it anew");
+  };
+  check(!section.empty() && section[0].left >= 0 && section[0].right >= 2 &&
+        section[0].right <= static_cast<std::int32_t>(kIndexBits) + 2);
+  const auto count = static_cast<std::size_t>(section[0].left);
+  const auto bits = static_cast<unsigned>(section[0].right);
+  const std::size_t slot_count = std::size_t{1} << bits;
+  check(section.size() == 1 + count + slot_count / 4);
+  merges_ = section.data() + 1;
+  slots_ = reinterpret_cast<const std::uint32_t*>(merges_ + count);
+  mask_ = slot_count - 1;
+  shift_ = 64 - bits;
+  bool has_end = false;  // a search ends at an empty slot
+  for (std::size_t at = 0; at < slot_count; ++at) {
+    check(slots_[at] == kEmpty || (slots_[at] & kIndexMask) < count);
+    has_end |= slots_[at] == kEmpty;
+  }
+  check(has_end);
 }
 
 void Merger::offer(const MergeTable& table, std::int32_t position) {

@@ -293,10 +293,17 @@ class BpeFastPath final : public FastPath {
     if (word.size() <= ShortEntry::kBytesMax) {
       key = WordCache::short_key(word);
       bucket = &room.cache.bucket(WordCache::hash(key));
-      // An earlier word of the window may have been the same.
-      if (const ShortEntry* entry = WordCache::find(*bucket, key)) {
-        for (std::size_t i = 0; i < entry->count; ++i)
-          push({entry->ids[i], i ? entry->ends[i - 1] : 0, entry->ends[i]}, place, out);
+      // An earlier word of the window may have been the same; or it was moved out of its bucket.
+      ShortBucket& neighbour = neighbour_of(*bucket, room.cache);
+      const ShortEntry* entry = WordCache::find(*bucket, key);
+      if (!entry) entry = WordCache::find(neighbour, key);
+      if (entry) {
+        const ShortEntry found = *entry;
+        for (std::size_t i = 0; i < found.count; ++i)
+          push({found.ids[i], i ? found.ends[i - 1] : 0, found.ends[i]}, place, out);
+        // Where it was, the entry that it displaces is put.
+        if (entry == neighbour.entries || entry == neighbour.entries + 1)
+          neighbour.entries[entry - neighbour.entries] = exchange_first(*bucket, found);
         return;
       }
     }
@@ -309,7 +316,8 @@ class BpeFastPath final : public FastPath {
     merger_.cut(word, room.merger, room.parts);
     for (const Part& part : room.parts) push(part, place, out);
     if (bucket && fits_short(word, room.parts)) {
-      room.cache.insert(*bucket, short_entry(key, room.parts));
+      const ShortEntry displaced = exchange_first(*bucket, short_entry(key, room.parts));
+      if (displaced.key.high) neighbour_of(*bucket, room.cache).entries[1] = displaced;
     } else if (is_long && room.parts.size() <= LongEntry::kTokensMax) {
       LongEntry& entry = room.cache.insert_long(word, hash);
       entry.count = static_cast<std::uint8_t>(room.parts.size());
@@ -320,6 +328,21 @@ class BpeFastPath final : public FastPath {
       }
     }
     room.trim();
+  }
+
+  // Entries that two others push out of their bucket go to its neighbour, the other half of 128 bytes, where only
+  // emit_word() looks.
+  static ShortBucket& neighbour_of(const ShortBucket& bucket, const WordCache& cache) noexcept {
+    const auto index = static_cast<std::uint64_t>(&bucket - cache.buckets()) ^ 1;
+    return cache.bucket(index << cache.short_shift());
+  }
+
+  // Puts an entry first and returns the one that leaves the bucket.
+  static ShortEntry exchange_first(ShortBucket& bucket, const ShortEntry& entry) noexcept {
+    const ShortEntry displaced = bucket.entries[1];
+    bucket.entries[1] = bucket.entries[0];
+    bucket.entries[0] = entry;
+    return displaced;
   }
 
   void emit_after_space(std::string_view text, std::int32_t begin, Room& room, TokenBuffer& out) const {
