@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module, metadata
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +21,9 @@ from numpy.typing import NDArray
 Ids: TypeAlias = NDArray[np.int32]
 Row: TypeAlias = Sequence[int] | Ids
 Flat: TypeAlias = Callable[[list[str]], tuple[bytes, bytes]]
+
+# Room for 64 rows of 65,536 tokens: more than any batch of the works has.
+_BUFFER_IDS = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,32 +182,45 @@ def gigatoken(path: str) -> Calls:
     )
 
 
-def penstock(path: str, *, return_offsets: bool = False) -> Calls:
-    """Penstock's tokenizer as the server uses it; offsets stay in the one array that they come in."""
-    right = import_module("penstock_server.domain.tasks").Truncation.RIGHT
-    pack_rows = import_module("penstock_kernels").pack_rows
-    tokenizer = import_module("penstock_server.text.tokenizer").Tokenizer.from_file(Path(path))
-
-    def own(texts: list[str]) -> Any:
-        return tokenizer.encode(texts, tokens_max=None, truncation=right, return_offsets=return_offsets)
-
-    def rows(texts: list[str]) -> list[Row]:
-        found = own(texts)
-        return [found.ids[first:last] for first, last in pairwise(found.starts.tolist())]
+def penstock(path: str) -> Calls:
+    """Penstock's tokenizer, which writes padded tensors itself; a buffer is kept from call to call."""
+    tokenizer = _penstock_tokenizer(path)
+    encode, encode_into = tokenizer.encode, tokenizer.encode_into
+    buffer = np.empty(_BUFFER_IDS, np.int32)
 
     def tensors(texts: list[str]) -> Ids:
-        found = own(texts)
-        longest = int(found.lengths.max())
-        out = np.empty((len(texts), longest), np.int32)
-        pack_rows([(found, np.arange(len(texts), dtype=np.int32))], longest, 0, out, None, None)
-        return out
+        width = encode_into(texts, buffer)
+        return buffer[: len(texts) * width].reshape(len(texts), width)
 
-    return Calls(own, lambda text: own([text]), rows, tensors, lambda text: tensors([text]))
+    def rows(texts: list[str]) -> list[Row]:
+        found = encode(texts)
+        return [found.ids[first:last] for first, last in pairwise(found.starts.tolist())]
+
+    return Calls(encode, encode, rows, tensors, lambda text: buffer[: encode_into(text, buffer)])
 
 
 def penstock_offsets(path: str) -> Calls:
-    """Penstock's with offsets."""
-    return penstock(path, return_offsets=True)
+    """Penstock's with offsets, which stay in the one array that they come in."""
+    options = import_module("penstock_kernels.options").EncodeOptions(return_offsets=True)
+    encode = partial(_penstock_tokenizer(path).encode, options=options)
+    pack_rows = import_module("penstock_kernels").pack_rows
+
+    def rows(texts: list[str]) -> list[Row]:
+        found = encode(texts)
+        return [found.ids[first:last] for first, last in pairwise(found.starts.tolist())]
+
+    def tensors(texts: list[str]) -> Ids:
+        found = encode(texts)
+        out = np.empty((len(texts), int(found.lengths.max())), np.int32)
+        pack_rows([(found, np.arange(len(texts), dtype=np.int32))], out.shape[1], 0, out, None, None)
+        return out
+
+    return Calls(encode, encode, rows, tensors, lambda text: tensors([text]))
+
+
+def _penstock_tokenizer(path: str) -> Any:
+    blob = import_module("penstock_server.text.tokenizer_files").load_tokenizer_blob(Path(path))
+    return import_module("penstock_kernels._tokenizer").Tokenizer(blob)
 
 
 _LIBRARIES: dict[str, tuple[Callable[[str], Calls], str]] = {
