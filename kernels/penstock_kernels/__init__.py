@@ -10,7 +10,6 @@ import os
 from typing import TYPE_CHECKING
 
 from penstock_kernels.options import EncodeOptions, TruncationStrategy
-from penstock_kernels.reference_encode import ReferenceTokenizer
 from penstock_kernels.rows import ROW_INVALID, ROW_TRUNCATED, ByteBuffer, IndexArray, TokenRows
 from penstock_kernels.wordpiece_spec import AddedToken, Slot, TemplatePiece, WordPieceSpec
 
@@ -31,7 +30,6 @@ __all__ = [
     "ByteBuffer",
     "EncodeOptions",
     "IndexArray",
-    "ReferenceTokenizer",
     "Slot",
     "TemplatePiece",
     "TokenRows",

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from penstock_kernels.reference_aligned import AlignedChar
-from penstock_kernels.reference_graphemes import graphemes
+from penstock_kernels.reference_unicode import graphemes
 from penstock_kernels.spec import Precompiled
 
 # Longer clusters are looked up character by character.
