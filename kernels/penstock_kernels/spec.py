@@ -1,7 +1,7 @@
 """What a tokenizer is made of: the parts of ``tokenizer.json`` that Penstock computes, as plain values.
 
-Names follow Hugging Face ``tokenizers``; each class is one component of its pipeline. The native core compiles
-a TokenizerSpec to a blob (``penstock_kernels.blob``); the reference twin runs it as it is.
+Names follow Hugging Face ``tokenizers``; each class is one component of its pipeline. The native core
+compiles a TokenizerSpec to a blob (``penstock_kernels.blob``); the reference twin runs it as it is.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeAlias
-
 
 # ---- Normalisers
 
@@ -144,7 +143,7 @@ class Digits:
 
 @dataclass(frozen=True, slots=True)
 class ByteLevel:
-    """GPT-2's pre-tokeniser: a space before the piece, its regex, and bytes written as printable characters."""
+    """GPT-2's pre-tokeniser: a space before the piece, its regex, and bytes as printable characters."""
 
     add_prefix_space: bool = True
     use_regex: bool = True
@@ -197,7 +196,7 @@ class Bpe:
 
     Attributes:
         vocabulary: Ids by token.
-        merges: Pairs by rank; of duplicates the last counts. Both parts and their union are in the vocabulary.
+        merges: Pairs by rank; of duplicates the last counts. Both parts and their union are tokens.
         unknown_id: Id of characters that the vocabulary lacks; None drops them.
         continuing_prefix: Before every symbol but a word's first; "" for none.
         end_suffix: After a word's last symbol; "" for none.
