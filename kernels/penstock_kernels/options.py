@@ -138,7 +138,7 @@ def encode_error(
         case EncodeStatus.STRIDE_TOO_BIG:
             what = (
                 f"cannot overflow with stride {options.stride}: truncation to tokens_max, "
-                f"{options.tokens_max}, leaves no more tokens of it; choose a smaller one or allow more tokens"
+                f"{options.tokens_max}, leaves no more tokens of it; choose a smaller one or allow more"
             )
         case EncodeStatus.TOO_MUCH_OVERFLOW:
             what = (

@@ -3,8 +3,9 @@
 What is computed is what Hugging Face ``tokenizers`` 0.23.3 computes; the names in comments are those of its
 source. Documented deviations: a limit below the special tokens is an error (there it wraps around), a stride
 that does not let an overflow get on is an error for the text it concerns (there it panics, or is refused
-beforehand), an overflow of more than ``overflow_tokens_max`` tokens is an error (there memory runs out), and
-bytes that are not UTF-8 make an empty row.
+beforehand), an overflow of more than ``overflow_tokens_max`` tokens is an error (there memory runs out), the
+sequence ids of an overflow are right also without a post-processor, and bytes that are not UTF-8 make an
+empty row.
 """
 
 from __future__ import annotations
