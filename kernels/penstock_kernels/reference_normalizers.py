@@ -37,10 +37,10 @@ class _Part(NamedTuple):
 
 
 def normalize_stage(chars: list[AlignedChar], first: int, stage: Stage) -> list[AlignedChar]:
-    """Runs one stage on a piece whose first character has the index ``first`` in the text."""
+    """Runs one stage on a piece that begins at character ``first`` of the text (no stage here depends on it)."""
     match stage:
         case spec.UnicodeForm(form):
-            return list(_in_form(chars, first, form))
+            return list(_in_form(chars, form))
         case spec.Lowercase():
             return [c._replace(text=low) for c in chars for low in unicode.lower(c.text)]
         case spec.StripAccents():
@@ -55,20 +55,18 @@ def normalize_stage(chars: list[AlignedChar], first: int, stage: Stage) -> list[
             return [chars[0]._replace(text=c) for c in text] + chars if chars else []
 
 
-def _in_form(chars: list[AlignedChar], first: int, form: spec.Form) -> Iterator[AlignedChar]:
-    """NormalizedString::transform: alignments are handed out in the order of the input, not of the marks."""
+def _in_form(chars: list[AlignedChar], form: spec.Form) -> Iterator[AlignedChar]:
+    """NormalizedString::transform: alignments are handed out in the order of the input, not of the marks.
+
+    The first part is never an inserted one: within a decomposition the parts are in order already.
+    """
     parts = list(_decompose(chars, form in _COMPATIBLE))
     taken = 0
-    begin = end = first
     for part in _compose(parts) if form in _COMPOSING else parts:
-        if part.replaces:
-            _, begin, end = chars[taken]
-            yield AlignedChar(part.text, begin, end)
-            # What was composed with it is passed over, and is what an inserted character after it copies.
-            taken += part.replaces
-            _, begin, end = chars[taken - 1]
-        else:
-            yield AlignedChar(part.text, begin, end)
+        # What was composed with a character is passed over, and is what an inserted one after it copies.
+        place = chars[taken if part.replaces else taken - 1]
+        yield place._replace(text=part.text)
+        taken += part.replaces
 
 
 def _decompose(chars: list[AlignedChar], compatible: bool) -> Iterator[_Part]:

@@ -73,19 +73,16 @@ void compose(const UnicodeTables& tables, AlignedText& parts) {
 }
 
 // NormalizedString::transform: a part that replaces takes the next input's alignment, and passes over the rest
-// of what it replaces; an inserted one copies the alignment before it.
-void align(const AlignedText& text, AlignedText& parts, std::int32_t piece_begin) {
+// of what it replaces; an inserted one copies the alignment before it. The first part is never an inserted one:
+// within a decomposition the parts are in order already.
+void align(const AlignedText& text, AlignedText& parts) {
   std::size_t taken = 0;
   for (AlignedChar& part : parts) {
     const auto replaced = static_cast<std::size_t>(part.begin);
-    if (replaced) {
-      part.begin = text[taken].begin;
-      part.end = text[taken].end;
-      taken += replaced;
-    } else {
-      part.begin = taken ? text[taken - 1].begin : piece_begin;
-      part.end = taken ? text[taken - 1].end : piece_begin;
-    }
+    const AlignedChar& place = text[replaced || !taken ? taken : taken - 1];
+    part.begin = place.begin;
+    part.end = place.end;
+    taken += replaced;
   }
 }
 
@@ -137,13 +134,13 @@ void UnicodeFormStage::decompose(const AlignedText& text, AlignedText& parts) co
   }
 }
 
-void UnicodeFormStage::apply(AlignedText& text, AlignedText& spare, std::int32_t piece_begin) const {
+void UnicodeFormStage::apply(AlignedText& text, AlignedText& spare, std::int32_t) const {
   if (std::all_of(text.begin(), text.end(), [&](const AlignedChar& c) { return is_inert(form_, c.code_point); }))
     return;
   decompose(text, spare);
   sort_runs_of_marks(spare);
   if (form_ == UnicodeForm::kNfc || form_ == UnicodeForm::kNfkc) compose(UnicodeTables::get(), spare);
-  align(text, spare, piece_begin);
+  align(text, spare);
   text.swap(spare);
 }
 

@@ -43,6 +43,15 @@ void blocked_marks_do_not_compose() {
   CHECK((run(UnicodeForm::kNfc, "\u0344") == AlignedText{{0x308, 0, 1}, {0x301, 0, 1}}));
 }
 
+void characters_compose_in_pairs() {
+  const UnicodeTables& tables = UnicodeTables::get();
+  CHECK(tables.compose('e', 0x301) == 0xE9 && tables.compose(0x301, 'e') == 0 && tables.compose('q', 0x301) == 0);
+  CHECK(tables.compose(0x1100, 0x1161) == 0xAC00 && tables.compose(0x1112, 0x1175) == 0xD788);
+  CHECK(tables.compose(0x1113, 0x1161) == 0 && tables.compose(0x1100, 0x1176) == 0);
+  CHECK(tables.compose(0xAC00, 0x11A8) == 0xAC01 && tables.compose(0xD788, 0x11C2) == 0xD7A3);
+  CHECK(tables.compose(0xAC00, 0x11A7) == 0 && tables.compose(0xAC00, 0x11C3) == 0 && tables.compose(0xAC01, 0x11A8) == 0);
+}
+
 void compatibility_forms_spell_ligatures_out() {
   CHECK((run(UnicodeForm::kNfkc, "\ufb03x") == AlignedText{{'f', 0, 1}, {'f', 0, 1}, {'i', 0, 1}, {'x', 1, 2}}));
   CHECK((run(UnicodeForm::kNfc, "\ufb03") == AlignedText{{0xFB03, 0, 1}}));
@@ -119,6 +128,7 @@ int main() {
   composed_characters_stand_for_their_first();
   marks_in_order_take_alignments_in_input_order();
   blocked_marks_do_not_compose();
+  characters_compose_in_pairs();
   compatibility_forms_spell_ligatures_out();
   long_runs_of_marks_are_sorted_stably();
   inert_characters_are_left_alone_by_their_form();

@@ -18,14 +18,21 @@ FIRST_REPLACEMENT = 0x4E00
 CLUSTER_BYTES_MAX = 5
 
 
-def characters(rng: random.Random, of_each_class: int) -> list[str]:
-    """Some of each class; short ones several times, since only short clusters show."""
-    by_class = {grapheme: OTHERS if grapheme is Grapheme.OTHER else [] for grapheme in Grapheme}
+# Of few bytes: only short clusters show.
+SHORT = list("\u0301\u0600\u00a9\u0903aa")
+
+
+def classes() -> list[list[str]]:
+    """The characters of each class; a charsmap is never searched beyond NUL, which is left out."""
+    by_class: dict[Grapheme, list[str]] = {}
     for c, grapheme in unicode.GRAPHEMES.items():
-        # A charsmap is never searched beyond NUL.
-        by_class[grapheme] += [c] if c != "\0" else []
-    chosen = [c for cs in by_class.values() for c in rng.sample(cs, min(len(cs), of_each_class))]
-    return chosen + list("\u0301\u0600\u00a9\u0903aa") * 6
+        if c != "\0":
+            by_class.setdefault(grapheme, []).append(c)
+    return [OTHERS, *by_class.values()]
+
+
+def cluster_texts(rng: random.Random, pools: list[list[str]], count: int) -> list[str]:
+    return ["".join(rng.choice(rng.choice(pools)) for _ in range(rng.randint(1, 10))) for _ in range(count)]
 
 
 def replaced(text: str, replacements: dict[str, str]) -> str:
@@ -44,18 +51,16 @@ def precompiled(replacements: dict[str, str]) -> Callable[[str], str]:
 @pytest.mark.parametrize("seed", range(41, 45))
 def test_clusters_end_where_they_end_for_the_reference(seed: int) -> None:
     rng = random.Random(seed)
-    chosen = characters(rng, of_each_class=8)
-    replacements = {c: chr(FIRST_REPLACEMENT + index) for index, c in enumerate(sorted(set(chosen)))}
+    chosen = [rng.sample(pool, min(len(pool), 8)) for pool in classes()] + [SHORT] * 6
+    alphabet = sorted({c for pool in chosen for c in pool})
+    replacements = {c: chr(FIRST_REPLACEMENT + index) for index, c in enumerate(alphabet)}
     expected = precompiled(replacements)
-    for _ in range(5_000):
-        text = "".join(rng.choices(chosen, k=rng.randint(1, 10)))
+    for text in cluster_texts(rng, chosen, 5_000):
         assert replaced(text, replacements) == expected(text), ascii(text)
 
 
 def test_native_clusters_equal_their_twins() -> None:
-    rng = random.Random(45)
-    chosen = characters(rng, of_each_class=100)
-    texts = ["".join(rng.choices(chosen, k=rng.randint(0, 12))) for _ in range(20_000)]
+    texts = cluster_texts(random.Random(45), classes(), 20_000)
     assert native_normalizers.graphemes(texts) == [unicode.graphemes(text) for text in texts]
 
 

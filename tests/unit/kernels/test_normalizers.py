@@ -102,6 +102,7 @@ def pools() -> list[list[str]]:
         list(unicode.COMBINING),
         list(RISKY),
         list(MARKS),
+        list("aaab"),
         list("aAbeE   \u3000\t"),
     ]
 
