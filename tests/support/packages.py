@@ -233,7 +233,7 @@ def _run(
     said = " | ".join(lines[:_ERROR_LINES_MAX]) or f"it ended with {done.returncode}"
     raise Unavailable(
         f"{archive.name} {archive.version} cannot be fetched: {said}. "
-        f"It is needed once; afterwards {archive.path.relative_to(ROOT)} serves without a network."
+        f"It is needed once; afterwards {archive.path} serves without a network."
     )
 
 
