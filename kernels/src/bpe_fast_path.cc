@@ -36,7 +36,9 @@ class ByteMerger {
       : vocabulary_(blob.records<DoubleArray::Node>(Section::kVocabularyTrie)),
         merges_(blob.records<MergeRecord>(Section::kMergeTable)),
         byte_ids_(byte_ids),
-        takes_words_(blob.config().model_flags & kIgnoreMerges) {}
+        takes_words_(blob.config().model_flags & kIgnoreMerges) {
+    find_pairs();
+  }
 
   // Replaces `parts` by the tokens of a word (not empty). O(n log n).
   void cut(std::string_view word, Merger& merger, std::vector<Part>& parts) const {
@@ -89,42 +91,69 @@ class ByteMerger {
     parts.push_back({piece.id, begin, first + points});
   }
 
-  void search(std::string_view word, std::vector<Part>& parts) const {
-    constexpr std::int32_t kNone = std::numeric_limits<std::int32_t>::max();
-    std::int32_t ids[kSearchedMax];
-    std::uint8_t begins[kSearchedMax + 1];
-    std::int32_t ranks[kSearchedMax];   // of the merge with the next symbol
-    std::int32_t merged[kSearchedMax];  // what that gives
-    std::size_t size = word.size();
-    const auto look_up = [&](std::size_t at) {
-      const MergeRecord* merge = merges_.find(ids[at], ids[at + 1]);
-      ranks[at] = merge ? merge->rank : kNone;
-      merged[at] = merge ? merge->merged : -1;
-    };
-    for (std::size_t i = 0; i < size; ++i) {
-      ids[i] = byte_ids_[static_cast<unsigned char>(word[i])];
-      begins[i] = static_cast<std::uint8_t>(i);
-    }
-    begins[size] = static_cast<std::uint8_t>(size);
-    for (std::size_t i = 0; i + 1 < size; ++i) look_up(i);
-    while (size > 1) {
-      const std::size_t at = static_cast<std::size_t>(std::min_element(ranks, ranks + size - 1) - ranks);
-      if (ranks[at] == kNone) break;
-      ids[at] = merged[at];
-      for (std::size_t i = at + 1; i + 1 < size; ++i) {
-        ids[i] = ids[i + 1];
-        begins[i] = begins[i + 1];
-        ranks[i] = ranks[i + 1];
-        merged[i] = merged[i + 1];
-      }
-      --size;
-      begins[size] = static_cast<std::uint8_t>(word.size());
-      if (at + 1 < size) look_up(at);
-      if (at > 0) look_up(at - 1);
-    }
-    for (std::size_t i = 0; i < size; ++i) add_part(word, {ids[i], begins[i]}, begins[i + 1], parts);
+  // What a merge with the next symbol is worth: lower comes first, and of equal ones the leftmost.
+  static constexpr std::uint64_t kNoMerge = ~std::uint64_t{0};
+
+  static std::uint64_t worth(std::int32_t rank, std::size_t at) noexcept {
+    return static_cast<std::uint64_t>(static_cast<std::uint32_t>(rank)) << 32 | at;
   }
 
+  // Searches for the next merge each time.
+  void search(std::string_view word, std::vector<Part>& parts) const {
+    const std::size_t size = word.size();
+    std::uint64_t worths[kSearchedMax];
+    std::int32_t ids[kSearchedMax];     // of the symbols that begin at a byte
+    std::int32_t merged[kSearchedMax];  // with the next symbol
+    std::uint8_t next[kSearchedMax], previous[kSearchedMax];
+    for (std::size_t i = 0; i < size; ++i) {
+      ids[i] = byte_ids_[static_cast<unsigned char>(word[i])];
+      next[i] = static_cast<std::uint8_t>(i + 1);
+      previous[i] = static_cast<std::uint8_t>(i - 1);
+      worths[i] = kNoMerge;
+      if (i + 1 == size) break;
+      const BytePair pair = pairs_[static_cast<unsigned char>(word[i]) << 8 | static_cast<unsigned char>(word[i + 1])];
+      if (pair.merged >= 0) worths[i] = worth(pair.rank, i);
+      merged[i] = pair.merged;
+    }
+    const auto look_up = [&](std::size_t at) {
+      worths[at] = kNoMerge;
+      if (next[at] >= size) return;
+      if (const MergeRecord* merge = merges_.find(ids[at], ids[next[at]])) {
+        worths[at] = worth(merge->rank, at);
+        merged[at] = merge->merged;
+      }
+    };
+    for (;;) {
+      std::uint64_t best = kNoMerge;
+      for (std::size_t i = 0; i + 1 < size; ++i) best = std::min(best, worths[i]);
+      if (best == kNoMerge) break;
+      const std::size_t at = best & 0xFFFFFFFF;
+      const std::size_t gone = next[at];
+      ids[at] = merged[at];
+      worths[gone] = kNoMerge;
+      next[at] = next[gone];
+      if (next[at] < size) previous[next[at]] = static_cast<std::uint8_t>(at);
+      look_up(at);
+      if (at > 0) look_up(previous[at]);
+    }
+    for (std::size_t i = 0; i < size; i = next[i]) add_part(word, {ids[i], i}, next[i], parts);
+  }
+
+  // The merges of the symbols of two bytes: half of all that are looked up.
+  struct BytePair {
+    std::int32_t rank;
+    std::int32_t merged;  // -1 for none
+  };
+
+  void find_pairs() {
+    pairs_ = std::make_unique<BytePair[]>(0x10000);
+    for (std::size_t pair = 0; pair < 0x10000; ++pair) {
+      const MergeRecord* merge = merges_.find(byte_ids_[pair >> 8], byte_ids_[pair & 0xFF]);
+      pairs_[pair] = merge ? BytePair{merge->rank, merge->merged} : BytePair{0, -1};
+    }
+  }
+
+  std::unique_ptr<BytePair[]> pairs_;
   DoubleArray vocabulary_;
   MergeTable merges_;
   ByteIds byte_ids_;
@@ -316,8 +345,7 @@ class BpeFastPath final : public FastPath {
     merger_.cut(word, room.merger, room.parts);
     for (const Part& part : room.parts) push(part, place, out);
     if (bucket && fits_short(word, room.parts)) {
-      const ShortEntry displaced = exchange_first(*bucket, short_entry(key, room.parts));
-      if (displaced.key.high) neighbour_of(*bucket, room.cache).entries[1] = displaced;
+      keep_displaced(exchange_first(*bucket, short_entry(key, room.parts)), *bucket, room.cache);
     } else if (is_long && room.parts.size() <= LongEntry::kTokensMax) {
       LongEntry& entry = room.cache.insert_long(word, hash);
       entry.count = static_cast<std::uint8_t>(room.parts.size());
@@ -335,6 +363,26 @@ class BpeFastPath final : public FastPath {
   static ShortBucket& neighbour_of(const ShortBucket& bucket, const WordCache& cache) noexcept {
     const auto index = static_cast<std::uint64_t>(&bucket - cache.buckets()) ^ 1;
     return cache.bucket(index << cache.short_shift());
+  }
+
+  // An entry that leaves its bucket takes a place in the neighbour, and the entry there one among the long ones:
+  // both are still found faster than computed.
+  static void keep_displaced(const ShortEntry& displaced, const ShortBucket& bucket, WordCache& cache) {
+    if (displaced.key.high == 0) return;
+    ShortEntry& place = neighbour_of(bucket, cache).entries[1];
+    const ShortEntry last = place;
+    place = displaced;
+    if (last.key.high == 0) return;
+    const std::string_view word(reinterpret_cast<const char*>(&last.key), last.key.high >> 56);
+    const std::uint64_t hash = WordCache::hash(word);
+    if (cache.find_long(word, hash)) return;
+    LongEntry& entry = cache.insert_long(word, hash);
+    entry.count = last.count;
+    for (std::size_t i = 0; i < last.count; ++i) {
+      entry.ids[i] = last.ids[i];
+      entry.begins[i] = i ? last.ends[i - 1] : std::uint8_t{0};
+      entry.ends[i] = last.ends[i];
+    }
   }
 
   // Puts an entry first and returns the one that leaves the bucket.
