@@ -32,7 +32,9 @@ def classes() -> list[list[str]]:
 
 
 def cluster_texts(rng: random.Random, pools: list[list[str]], count: int) -> list[str]:
-    return ["".join(rng.choice(rng.choice(pools)) for _ in range(rng.randint(1, 10))) for _ in range(count)]
+    """Texts of a few classes each, so that rare ones meet."""
+    chosen = (rng.sample(pools, 4) for _ in range(count))
+    return ["".join(rng.choice(rng.choice(few)) for _ in range(rng.randint(1, 10))) for few in chosen]
 
 
 def replaced(text: str, replacements: dict[str, str]) -> str:
