@@ -34,6 +34,7 @@ from penstock_server.runtime.model_table import ModelEntry, ModelState, ModelTab
 from penstock_server.runtime.stream_events import LoopClock
 from penstock_server.runtime.worker_lane import BulkWorker
 from penstock_server.scheduling.scheduler import Scheduler, SchedulerLimits
+from penstock_server.text.tokenizer import TokenizerLimits
 
 ENGINE_NAME = "onnxruntime/cpu"
 # Longest row a bulk lane has room for, and the widest output at that many rows. The memory is only
@@ -57,9 +58,15 @@ class PenstockServer:
         live_lane = LocalLane("live-0", threads=config.live_threads(), clock=self._clock)
         self._lanes: Sequence[Lane] = (live_lane, *self._worker.lanes)
         self._dispatcher = Dispatcher(Scheduler(limits), self._lanes, self._clock)
-        self._models = ModelTable(ModelRepository(config.models_dir), self._lanes)
+        tokenizers = TokenizerLimits(config.text.tokenizer_cache_bytes, config.tokenising_threads())
+        self._models = ModelTable(ModelRepository(config.models_dir), self._lanes, tokenizers)
         self._inference = Inference(
-            self._models, self._dispatcher, config.requests, config.queues, self._clock
+            self._models,
+            self._dispatcher,
+            config.requests,
+            config.queues,
+            self._clock,
+            tokenizer_threads=config.text.tokenizer_threads,
         )
         self._streams = StreamHandler(self._inference, config.requests, self._clock)
         self._bulk = BulkJobs(

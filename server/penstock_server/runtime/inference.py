@@ -53,13 +53,15 @@ class Inference:
         limits: RequestLimits,
         queues: QueueLimits,
         clock: Clock,
+        *,
+        tokenizer_threads: int,
     ) -> None:
         self._models = models
         self._dispatcher = dispatcher
         self._limits = limits
         self._queues = queues
         self._clock = clock
-        self._executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix="tokenise")
+        self._executor = ThreadPoolExecutor(tokenizer_threads, thread_name_prefix="tokenise")
         self._waiting_chars = 0
 
     def call(

@@ -16,6 +16,7 @@ from penstock_server.models.loaded import LoadedModel, load_model
 from penstock_server.models.repository import ModelRepository
 from penstock_server.runtime.lanes import Lane, LaneLost
 from penstock_server.scheduling.scheduler import LaneKind
+from penstock_server.text.tokenizer import TokenizerLimits
 
 _log = structlog.get_logger(__name__)
 
@@ -50,9 +51,12 @@ class StateListener(Protocol):
 class ModelTable:
     """All model versions of the models folder. Owned by the event loop."""
 
-    def __init__(self, repository: ModelRepository, lanes: Sequence[Lane]) -> None:
+    def __init__(
+        self, repository: ModelRepository, lanes: Sequence[Lane], tokenizers: TokenizerLimits
+    ) -> None:
         self._repository = repository
         self._lanes = tuple(lanes)
+        self._tokenizers = tokenizers
         keys = repository.keys()
         self._entries = {key: ModelEntry(key) for key in keys}
         self._bulk_tasks: list[asyncio.Task[None]] = []
@@ -107,7 +111,9 @@ class ModelTable:
             manifest = entry.manifest
             self._prepare_bulk(manifest)
             live = [lane.prepare(manifest) for lane in self._lanes if lane.kind is LaneKind.LIVE]
-            loaded, *_ = await asyncio.gather(asyncio.to_thread(load_model, manifest), *live)
+            loaded, *_ = await asyncio.gather(
+                asyncio.to_thread(load_model, manifest, self._tokenizers), *live
+            )
             entry.loaded = loaded
             entry.state = ModelState.READY
         except PenstockError as err:

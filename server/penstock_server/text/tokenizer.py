@@ -2,64 +2,71 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
-from penstock_kernels import (
-    AddedToken,
-    ByteBuffer,
-    IndexArray,
-    Slot,
-    TemplatePiece,
-    TokenRows,
-    WordPieceSpec,
-    WordPieceTokenizer,
-    spec,
-)
+import penstock_kernels
+from penstock_kernels import ByteBuffer, EncodeOptions, IndexArray, TokenRows
+from penstock_kernels.options import CACHE_BYTES
 from penstock_server.domain.errors import ModelBroken
 from penstock_server.domain.tasks import Truncation
 from penstock_server.text.tokenizer_json import explained, read_spec
-from penstock_server.text.tokenizer_json_parts import Unsupported
 
-PAD_TOKEN = "[PAD]"
+if TYPE_CHECKING:
+    from penstock_kernels.reference import ReferenceTokenizer
+
+# Sets of options that are kept in the kernel's form. Callers choose limits, few of them many.
+_OPTIONS_KEPT = 256
+
+_Kernel: TypeAlias = "penstock_kernels.Tokenizer | ReferenceTokenizer"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerLimits:
+    """What one tokenizer may use.
+
+    Attributes:
+        cache_bytes: Memory for the tokens of frequent words, in each thread that encodes.
+        threads_max: Threads that may encode at once; further ones wait.
+    """
+
+    cache_bytes: int = CACHE_BYTES
+    threads_max: int = 4
+
+
+DEFAULT_LIMITS = TokenizerLimits()
 
 
 class Tokenizer:
-    """Immutable; safe to share between threads. Encoding releases the GIL.
+    """Immutable; safe to share between threads. Encoding large texts releases the GIL.
 
     Args:
-        spec: What the tokenizer is made of.
-
-    Raises:
-        ModelBroken: Two added tokens become the same when normalised.
+        kernel: What encodes.
     """
 
-    def __init__(self, spec: WordPieceSpec) -> None:
-        try:
-            self._kernel = WordPieceTokenizer(spec)
-        except ValueError as err:
-            raise ModelBroken(f"the tokenizer contradicts itself: {err}") from err
-        added = {token.content: token.id for token in spec.added_tokens}
-        self._pad_id = added.get(PAD_TOKEN, spec.vocabulary.get(PAD_TOKEN, 0))
+    def __init__(self, kernel: _Kernel) -> None:
+        self._kernel = kernel
 
     @classmethod
-    def from_file(cls, path: Path) -> Tokenizer:
-        """Loads a ``tokenizer.json``; truncation and padding stored in it are ignored.
+    def from_file(cls, path: Path, limits: TokenizerLimits = DEFAULT_LIMITS) -> Tokenizer:
+        """Opens a ``tokenizer.json``, compiled beside it the first time; truncation stored in it is ignored.
+
+        Args:
+            path: The file.
+            limits: What the tokenizer may use.
 
         Raises:
             ModelBroken: The file cannot be read, or needs a feature that is not supported (named).
         """
-        try:
-            content = path.read_bytes()
-        except OSError as err:
-            raise ModelBroken(f"cannot read {path.name}: {err.strerror}") from err
-        with explained(path.name):
-            return cls(_wordpiece_spec(read_spec(content)))
+        return cls(_open(path, limits))
 
     @property
     def pad_id(self) -> int:
-        """Id of the token that fills up short rows: ``[PAD]``, or 0 in a vocabulary without it."""
-        return self._pad_id
+        """Id of the token that fills up short rows: the file's, or of ``[PAD]`` or ``<pad>``, or 0."""
+        return self._kernel.pad_id
 
     @property
     def vocab_size(self) -> int:
@@ -105,14 +112,8 @@ class Tokenizer:
             ValueError: ``tokens_max`` leaves no room for the special tokens, the lengths of texts and pairs
                 differ, or a str has a lone surrogate (UnicodeEncodeError).
         """
-        return self._kernel.encode(
-            texts,
-            pairs,
-            tokens_max=tokens_max,
-            truncate_left=truncation is Truncation.LEFT,
-            add_special_tokens=add_special_tokens,
-            return_offsets=return_offsets,
-        )
+        options = _options(tokens_max, truncation is Truncation.LEFT, add_special_tokens, return_offsets)
+        return self._kernel.encode(texts, pairs, options)
 
     def encode_arrow(
         self,
@@ -142,51 +143,37 @@ class Tokenizer:
         Raises:
             ValueError: As for ``encode``, or offsets point outside the data.
         """
-        return self._kernel.encode_arrow(
-            data,
-            offsets,
-            pair_data=pair_data,
-            pair_offsets=pair_offsets,
-            tokens_max=tokens_max,
-            truncate_left=truncation is Truncation.LEFT,
-            add_special_tokens=add_special_tokens,
-            return_offsets=return_offsets,
-        )
+        options = _options(tokens_max, truncation is Truncation.LEFT, add_special_tokens, return_offsets)
+        return self._kernel.encode_arrow(data, offsets, pair_data, pair_offsets, options)
 
 
-def _wordpiece_spec(tokenizer: spec.TokenizerSpec) -> WordPieceSpec:
-    """The same tokenizer for the WordPiece kernel.
+def _open(path: Path, limits: TokenizerLimits) -> _Kernel:
+    # Each branch imports what the other has no use for, and may not be able to: compiling is native too.
+    if penstock_kernels.IS_NATIVE:
+        from penstock_server.text.tokenizer_files import load_tokenizer_blob
 
-    Raises:
-        Unsupported: That kernel does not compute it.
-    """
-    model, normalizers = tokenizer.model, tokenizer.normalizers or (spec.BertNormalizer(*[False] * 4),)
-    if not isinstance(model, spec.WordPiece):
-        raise Unsupported(f"model {type(model).__name__}")
-    bert = normalizers[0]
-    if len(normalizers) > 1 or not isinstance(bert, spec.BertNormalizer):
-        raise Unsupported(f"normalizer {type(normalizers[-1]).__name__}")
-    if tokenizer.pre_tokenizers != (spec.BertPreTokenizer(),):
-        raise Unsupported("another pre_tokenizer than BertPreTokenizer")
-    return WordPieceSpec(
-        vocabulary=model.vocabulary,
-        unknown_id=model.unknown_id,
-        continuing_prefix=model.continuing_prefix,
-        word_chars_max=model.word_chars_max,
-        clean_text=bert.clean_text,
-        handle_chinese_chars=bert.handle_chinese_chars,
-        strip_accents=bert.strip_accents,
-        lowercase=bert.lowercase,
-        added_tokens=tuple(
-            AddedToken(
-                token.content, token.id, token.single_word, token.lstrip, token.rstrip, token.normalized
+        blob = load_tokenizer_blob(path)
+        with explained(path.name):
+            return penstock_kernels.Tokenizer(
+                blob, cache_bytes=limits.cache_bytes, threads_max=limits.threads_max
             )
-            for token in tokenizer.added_tokens
-        ),
-        single=_template(tokenizer.single),
-        pair=_template(tokenizer.pair),
+    from penstock_kernels.reference import ReferenceTokenizer
+
+    try:
+        content = path.read_bytes()
+    except OSError as err:
+        raise ModelBroken(f"cannot read {path.name}: {err.strerror}") from err
+    with explained(path.name):
+        return ReferenceTokenizer(read_spec(content))
+
+
+@functools.lru_cache(maxsize=_OPTIONS_KEPT)
+def _options(
+    tokens_max: int | None, truncate_left: bool, add_special_tokens: bool, return_offsets: bool
+) -> EncodeOptions:
+    return EncodeOptions(
+        tokens_max=tokens_max,
+        truncate_left=truncate_left,
+        add_special_tokens=add_special_tokens,
+        return_offsets=return_offsets,
     )
-
-
-def _template(pieces: tuple[spec.TemplatePiece, ...]) -> tuple[TemplatePiece, ...]:
-    return tuple(TemplatePiece(Slot(piece.slot), piece.type_id, piece.token_id) for piece in pieces)

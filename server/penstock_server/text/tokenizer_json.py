@@ -142,7 +142,7 @@ def _added_tokens(
 ) -> tuple[spec.AddedToken, ...]:
     """Added tokens with the ids that tokenizers gives them, which need not be the file's.
 
-    The vocabulary's id counts, else the next free number, in the order of the file.
+    The vocabulary's id counts, else numbers are counted up from the vocabulary's size, in the file's order.
     """
     tokens: dict[str, spec.AddedToken] = {}
     next_id = size
@@ -158,8 +158,9 @@ def _added_tokens(
         token = _added_token(section, vocabulary.get(section.content, next_id) if known is None else known.id)
         if known is not None and known != token:
             raise Unsupported(f"two different added tokens {section.content!r}")
+        if known is None and section.content not in vocabulary:
+            next_id += 1
         tokens[section.content] = token
-        next_id = max(next_id, token.id + 1)
     if len({token.id for token in tokens.values()}) < len(tokens):
         raise Unsupported("two added tokens with one id")
     return tuple(tokens.values())

@@ -1,4 +1,4 @@
-"""Loading tokenizer.json: what is taken from it, what is ignored, and what is refused by name."""
+"""The server's tokenizer: texts to rows, as a tokenizer.json says."""
 
 from __future__ import annotations
 
@@ -6,58 +6,27 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from penstock_server.domain.errors import ModelBroken
 from penstock_server.domain.tasks import Truncation
-from penstock_server.text.tokenizer import Tokenizer
-
-TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "hello", "world", "##s", "e"]
-
-
-def special(content: str) -> dict[str, Any]:
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    return {"id": TOKENS.index(content), "content": content} | flags
-
-
-def tokenizer_json(**changes: Any) -> dict[str, Any]:
-    """A small BERT tokenizer.json; changes replace whole sections."""
-    sections: dict[str, Any] = {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [special(token) for token in TOKENS[:5]],
-        "normalizer": {
-            "type": "BertNormalizer",
-            "clean_text": True,
-            "handle_chinese_chars": True,
-            "strip_accents": None,
-            "lowercase": True,
-        },
-        "pre_tokenizer": {"type": "BertPreTokenizer"},
-        "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]},
-        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
-        "model": wordpiece(),
-    }
-    return sections | changes
+from penstock_server.text.tokenizer import Tokenizer, TokenizerLimits
+from tests.support.small_tokenizers import (
+    TOKENS,
+    added,
+    bare,
+    bpe,
+    template,
+    tokenizer_json,
+    unigram,
+    wordpiece,
+)
 
 
-def wordpiece(**changes: Any) -> dict[str, Any]:
-    section: dict[str, Any] = {
-        "type": "WordPiece",
-        "unk_token": "[UNK]",
-        "continuing_subword_prefix": "##",
-        "max_input_chars_per_word": 100,
-        "vocab": {token: i for i, token in enumerate(TOKENS)},
-    }
-    return section | changes
-
-
-def load(folder: Path, content: dict[str, Any] | str | bytes) -> Tokenizer:
+def load(folder: Path, content: dict[str, Any]) -> Tokenizer:
     path = folder / "tokenizer.json"
-    if isinstance(content, dict):
-        content = json.dumps(content)
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    path.write_text(json.dumps(content))
     return Tokenizer.from_file(path)
 
 
@@ -74,6 +43,14 @@ def test_a_bert_tokenizer_loads_and_encodes(tmp_path: Path) -> None:
     assert tokenizer.vocab_size == len(TOKENS)
     assert tokenizer.special_tokens_count(pair=False) == 2
     assert tokenizer.special_tokens_count(pair=True) == 3
+    with pytest.raises(ValueError, match="no token with id 9"):
+        tokenizer.tokens([9])
+
+
+def test_bpe_and_unigram_tokenizers_load_and_encode(tmp_path: Path) -> None:
+    assert ids(load(tmp_path, bare(bpe())), "abba") == [2, 1, 0]
+    metaspace = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always"}
+    assert ids(load(tmp_path, bare(unigram(), pre_tokenizer=metaspace)), "ab a") == [1, 2, 1]
 
 
 def test_truncation_and_padding_of_the_file_are_ignored(tmp_path: Path) -> None:
@@ -100,11 +77,70 @@ def test_the_named_end_is_cut(tmp_path: Path, truncation: Truncation, expected: 
     assert rows.truncated.tolist() == [True]
 
 
+def test_special_tokens_and_offsets_are_each_calls_own(tmp_path: Path) -> None:
+    tokenizer = load(tmp_path, tokenizer_json())
+    rows = tokenizer.encode(
+        ["hello e"],
+        tokens_max=None,
+        truncation=Truncation.RIGHT,
+        add_special_tokens=False,
+        return_offsets=True,
+    )
+    assert rows.ids.tolist() == [5, 8]
+    assert rows.offsets is not None
+    assert rows.offsets.tolist() == [[0, 5], [6, 7]]
+    assert tokenizer.encode(["e"], tokens_max=None, truncation=Truncation.RIGHT).offsets is None
+
+
+def test_a_column_is_encoded_as_its_texts_are(tmp_path: Path) -> None:
+    tokenizer = load(tmp_path, tokenizer_json())
+    texts, pairs = ["hello world", "", "e"], ["e", "world", ""]
+    rows = tokenizer.encode(texts, pairs, tokens_max=5, truncation=Truncation.RIGHT)
+    column = tokenizer.encode_arrow(
+        "".join(texts).encode(),
+        np.array([0, 11, 11, 12], np.int32),
+        pair_data="".join(pairs).encode(),
+        pair_offsets=np.array([0, 1, 6, 6], np.int64),
+        tokens_max=5,
+        truncation=Truncation.RIGHT,
+    )
+    assert column.ids.tolist() == rows.ids.tolist()
+    assert column.starts.tolist() == rows.starts.tolist()
+    assert column.type_ids.tolist() == rows.type_ids.tolist()
+
+
+def test_a_limit_below_the_special_tokens_is_refused(tmp_path: Path) -> None:
+    tokenizer = load(tmp_path, tokenizer_json())
+    with pytest.raises(ValueError, match="tokens_max is 1, below the special tokens"):
+        tokenizer.encode(["e"], tokens_max=1, truncation=Truncation.RIGHT)
+
+
+def test_bytes_that_are_not_utf8_make_an_invalid_row(tmp_path: Path) -> None:
+    rows = load(tmp_path, tokenizer_json()).encode(
+        [b"e", b"\xff"], tokens_max=None, truncation=Truncation.RIGHT
+    )
+    assert rows.valid.tolist() == [True, False]
+    assert rows.lengths.tolist() == [3, 0]
+
+
+@pytest.mark.parametrize("cache_bytes", [1, 4 << 20])
+def test_a_small_cache_changes_nothing(tmp_path: Path, cache_bytes: int) -> None:
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(tokenizer_json()))
+    tokenizer = Tokenizer.from_file(path, TokenizerLimits(cache_bytes, threads_max=1))
+    assert [ids(tokenizer, "Hello worlds") for _ in range(2)] == [[2, 5, 6, 7, 3]] * 2
+
+
 @pytest.mark.parametrize(("lowercase", "expected"), [(True, [2, 8, 3]), (False, [2, 1, 3])])
 def test_accents_are_stripped_as_lowercase_says_if_nothing_else_does(
     tmp_path: Path, lowercase: bool, expected: list[int]
 ) -> None:
-    normalizer = {"type": "BertNormalizer", "lowercase": lowercase}
+    normalizer = {
+        "type": "BertNormalizer",
+        "clean_text": True,
+        "handle_chinese_chars": True,
+        "lowercase": lowercase,
+    }
     assert ids(load(tmp_path, tokenizer_json(normalizer=normalizer)), "é") == expected
 
 
@@ -116,83 +152,24 @@ def test_the_pad_id_is_that_of_the_pad_token(tmp_path: Path) -> None:
     assert load(tmp_path, section).pad_id == 0
 
 
-def test_a_model_without_a_type_is_known_by_its_limit(tmp_path: Path) -> None:
-    model = wordpiece()
-    del model["type"]
-    assert ids(load(tmp_path, tokenizer_json(model=model)), "hello") == [2, 5, 3]
+def test_a_template_may_use_ids_that_no_token_has(tmp_path: Path) -> None:
+    far = {"x": {"id": "x", "ids": [99], "tokens": ["x"]}}
+    single = [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "x", "type_id": 0}}]
+    tokenizer = load(tmp_path, tokenizer_json(post_processor=template(single=single, special_tokens=far)))
+    assert ids(tokenizer, "e") == [8, 99]
+    assert tokenizer.vocab_size == len(TOKENS)
 
 
-def template(**changes: Any) -> dict[str, Any]:
-    text_a, text_b = {"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}
-    section: dict[str, Any] = {
-        "type": "TemplateProcessing",
-        "single": [text_a],
-        "pair": [text_a, text_b],
-        "special_tokens": {},
-    }
-    return section | changes
-
-
-@pytest.mark.parametrize(
-    ("changes", "feature"),
-    [
-        ({"model": {"type": "BPE", "vocab": {}, "merges": []}}, "model BPE"),
-        ({"model": {"type": "Unigram", "unk_id": 0, "vocab": []}}, "model Unigram"),
-        ({"model": {"vocab": {}}}, "model None"),
-        ({"normalizer": {"type": "NFKC"}}, "normalizer NFKC"),
-        ({"normalizer": {"type": "Sequence", "normalizers": []}}, "normalizer Sequence"),
-        ({"pre_tokenizer": {"type": "Whitespace"}}, "pre_tokenizer Whitespace"),
-        ({"pre_tokenizer": None}, "pre_tokenizer None"),
-        ({"post_processor": {"type": "RobertaProcessing"}}, "post_processor RobertaProcessing"),
-        ({"post_processor": template(single=[])}, r"a template of the texts \[\], not \['A'\]"),
-        ({"post_processor": template(single=[{"Sequence": {"id": "A", "type_id": 256}}])}, "type id 256"),
-        ({"added_tokens": [special("[SEP]") | {"id": 9}]}, r"added token '\[SEP\]' .* id 9 instead of 3"),
-        ({"added_tokens": [special("[SEP]"), special("[SEP]")]}, r"added token '\[SEP\]' twice"),
-    ],
-)
-def test_an_unsupported_feature_is_named(tmp_path: Path, changes: dict[str, Any], feature: str) -> None:
-    with pytest.raises(ModelBroken, match=f"tokenizer.json needs {feature}.*does not support"):
-        load(tmp_path, tokenizer_json(**changes))
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"model": wordpiece(unk_token="[NONE]")}, r"unk_token '\[NONE\]' is not in the vocabulary"),
-        ({"model": wordpiece(max_input_chars_per_word=-1)}, "max_input_chars_per_word is negative"),
-        ({"model": wordpiece(vocab={"[UNK]": 2**31})}, r"a token id is outside 0\.\.2147483647"),
-        ({"model": wordpiece(vocab={"[UNK]": -1})}, "a token id is outside"),
-        (
-            {"post_processor": template(single=[{"SpecialToken": {"id": "x", "type_id": 0}}])},
-            "'x' is not among",
-        ),
-        (
-            {"post_processor": {"type": "BertProcessing", "sep": ["x", -3], "cls": ["y", 1]}},
-            "special token id -3",
-        ),
-    ],
-)
-def test_a_contradiction_is_explained(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
-    with pytest.raises(ModelBroken, match=reason):
-        load(tmp_path, tokenizer_json(**changes))
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"model": 3}', b'{"model": {"type": "WordPiece"}}', b"{}"],
-)
-def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(ModelBroken, match=r"tokenizer\.json is not a tokenizer\.json"):
-        load(tmp_path, content)
+def test_ids_that_no_table_could_hold_are_refused(tmp_path: Path) -> None:
+    vocab = {"[UNK]": 0, "e": 1 << 24}
+    with pytest.raises(ModelBroken, match=r"contradicts itself: token id 16777216 is outside 0\.\.16777215"):
+        load(tmp_path, bare(wordpiece(vocab=vocab)))
 
 
 def test_added_tokens_that_normalise_to_the_same_are_refused(tmp_path: Path) -> None:
-    added = [
-        special("[SEP]") | {"content": text, "id": 9 + i, "normalized": True}
-        for i, text in enumerate(("X", "x"))
-    ]
-    with pytest.raises(ModelBroken, match="the same as another once normalised"):
-        load(tmp_path, tokenizer_json(added_tokens=added))
+    tokens = [added(text, 9 + i, normalized=True) for i, text in enumerate(("X", "x"))]
+    with pytest.raises(ModelBroken, match=r"contradicts itself: .*the same as another"):
+        load(tmp_path, tokenizer_json(added_tokens=tokens))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -201,6 +178,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_failed_load_says_nothing_of_the_servers_folders(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_bytes(b"{")
     with pytest.raises(ModelBroken) as caught:
-        load(tmp_path, b"{")
+        Tokenizer.from_file(tmp_path / "tokenizer.json")
     assert str(tmp_path) not in caught.value.message
