@@ -37,7 +37,7 @@ class _Part(NamedTuple):
 
 
 def normalize_stage(chars: list[AlignedChar], first: int, stage: Stage) -> list[AlignedChar]:
-    """Runs one stage on a piece that begins at character ``first`` of the text (which matters to none here)."""
+    """Runs one stage on a piece that begins at character ``first`` of the text; none here depends on it."""
     match stage:
         case spec.UnicodeForm(form):
             return list(_in_form(chars, form))
