@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Generator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,8 @@ def started(name: str, core: int) -> Generator[Contender]:
             yield Contender(process)
         finally:
             assert process.stdin is not None
-            process.stdin.close()
+            with suppress(BrokenPipeError):
+                process.stdin.close()
             try:
                 process.wait(_STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
@@ -179,7 +180,9 @@ def _measure(running: dict[str, Contender], scores: dict[str, Score], rounds: in
 
 
 def _compare(running: dict[str, Contender], scores: dict[str, Score], folder: Path) -> None:
-    """Counts the texts whose ids differ from the reference's."""
+    """Counts the texts whose ids differ from the reference's, if that takes part."""
+    if REFERENCE not in running:
+        return
     rows = {
         name: _ids(contender, folder / f"{index}.npz")
         for index, (name, contender) in enumerate(running.items())

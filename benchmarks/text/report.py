@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.text.contest import Outcome, Score
+from benchmarks.text.works import PENSTOCK
 
 _WIDTH = 140
 _MEGA = 1e6
@@ -17,21 +18,55 @@ _REASON_CHARS_MAX = 100
 
 def figures(outcome: Outcome) -> dict[str, object]:
     """All figures of a work; rates are MB/s of UTF-8, times of single calls µs."""
-    work = outcome.work
+    work, best = outcome.work, best_exact(outcome)
     return {
         "work": work.name,
         "vocabulary": work.vocabulary,
         "texts": outcome.texts,
         "bytes": outcome.bytes,
         "batch": work.batch or 1,
-        "unit": _unit(outcome),
+        "unit": unit_of(outcome),
         "goal": work.goal,
+        "best_exact_other": None
+        if best is None
+        else {"contender": best[0], "penstock_is_faster": round(best[1], 3)},
         "contenders": [_score(outcome, score) for score in outcome.scores],
     }
 
 
-def _unit(outcome: Outcome) -> str:
+def unit_of(outcome: Outcome) -> str:
+    """The unit of a work's figures."""
     return "MB/s" if outcome.work.batch else "µs"
+
+
+def other_ids(score: Score) -> str:
+    """How many texts have other ids than the reference's; a dash if nobody compared them."""
+    return "–" if score.differing is None else f"{score.differing:,}"
+
+
+def goal_of(outcome: Outcome) -> str:
+    """What is asked for, to be put behind a title; empty if nothing is."""
+    work = outcome.work
+    return (
+        "" if work.goal is None else f"; goal {'≥' if work.batch else '≤'} {work.goal:g} {unit_of(outcome)}"
+    )
+
+
+def best_exact(outcome: Outcome) -> tuple[str, float] | None:
+    """The fastest other library with no other ids, and how many times as fast Penstock is, up to tensors.
+
+    None where Penstock or every other exact one is absent, or where Penstock competes with itself.
+    """
+    medians = {
+        score.contender: median(score.tensors_s)
+        for score in outcome.scores
+        if score.absent is None and score.differing == 0 and " with " not in score.contender
+    }
+    own_s = medians.pop(PENSTOCK, None)
+    if own_s is None or not medians:
+        return None
+    name = min(medians, key=medians.__getitem__)
+    return name, medians[name] / own_s
 
 
 def _score(outcome: Outcome, score: Score) -> dict[str, object]:
@@ -63,9 +98,8 @@ def value(outcome: Outcome, seconds: float) -> float:
 
 def print_table(outcome: Outcome) -> None:
     """Prints a work's contenders, the absent ones with the reason."""
-    work, unit = outcome.work, _unit(outcome)
-    goal = "" if work.goal is None else f"; goal {'≥' if work.batch else '≤'} {work.goal:g} {unit}"
-    title = f"{work.name}: {outcome.texts} texts, {outcome.bytes / _MEGA:.2f} MB{goal}"
+    work, unit = outcome.work, unit_of(outcome)
+    title = f"{work.name}: {outcome.texts} texts, {outcome.bytes / _MEGA:.2f} MB{goal_of(outcome)}"
     table = Table(title=title, title_justify="left")
     heads = (
         "contender",
@@ -83,7 +117,7 @@ def print_table(outcome: Outcome) -> None:
             absent.append(f"{score.contender}: absent: {score.absent[:_REASON_CHARS_MAX]}")
             continue
         cells = (_cell(outcome, samples) for samples in (score.tensors_s, score.own_s, score.cold_s))
-        table.add_row(score.contender, score.version, *cells, f"{score.differing} of {outcome.texts}")
+        table.add_row(score.contender, score.version, *cells, other_ids(score))
     console = Console()
     if not console.is_terminal:
         console = Console(width=_WIDTH)
