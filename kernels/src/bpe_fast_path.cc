@@ -115,14 +115,23 @@ class ByteMerger {
       if (pair.merged >= 0) worths[i] = worth(pair.rank, i);
       merged[i] = pair.merged;
     }
+    // Merges wait for others; the pairs that they will make can be fetched meanwhile.
+    const auto prefetch_around = [&](std::size_t at) {
+      if (at > 0) merges_.prefetch(ids[previous[at]], merged[at]);
+      const std::size_t after = next[next[at]];
+      if (after < size) merges_.prefetch(merged[at], ids[after]);
+    };
     const auto look_up = [&](std::size_t at) {
       worths[at] = kNoMerge;
       if (next[at] >= size) return;
       if (const MergeRecord* merge = merges_.find(ids[at], ids[next[at]])) {
         worths[at] = worth(merge->rank, at);
         merged[at] = merge->merged;
+        prefetch_around(at);
       }
     };
+    for (std::size_t i = 0; i + 1 < size; ++i)
+      if (worths[i] != kNoMerge) prefetch_around(i);
     for (;;) {
       std::uint64_t best = kNoMerge;
       for (std::size_t i = 0; i + 1 < size; ++i) best = std::min(best, worths[i]);
@@ -303,16 +312,39 @@ class BpeFastPath final : public FastPath {
     const auto loop = out.with_spans() ? loops_.emit_spans : loops_.emit_ids;
     const std::int32_t first_word = out.words_used();
     out.skip_words(static_cast<std::int32_t>(words));
+    constexpr std::uint32_t kNear = 4;
+    std::uint32_t seen = 0, missed = 0U - kNear;
     for (std::uint32_t word = 0; word < words;) {
       out.grow((words - word) * ShortEntry::kTokensMax);
       TokenSink sink{out.ids(), out.begins(), out.ends(), out.words(), out.size(), first_word};
       word = loop(window, word, words, room.cache, sink);
       out.advance(sink.size - out.size());
       if (word == words) break;
-      const std::string_view text(window.text + window.starts[word], window.starts[word + 1] - window.starts[word]);
-      emit_word(text, {window.points[word], first_word + static_cast<std::int32_t>(word), false}, room, out);
+      // Where one word is missing soon after another, more will be: text of a kind that is new to the cache.
+      if (word >= seen && word - missed < kNear) seen = prefetch_missing(window, word + 1, words, room.cache);
+      missed = word;
+      emit_word(text_of(window, word), {window.points[word], first_word + static_cast<std::int32_t>(word), false}, room, out);
       ++word;
     }
+  }
+
+  static std::string_view text_of(const WordWindow& window, std::uint32_t word) noexcept {
+    return {window.text + window.starts[word], window.starts[word + 1] - window.starts[word]};
+  }
+
+  // Fetches what emit_word() will look at for the next words that the short entries lack; returns where it ended.
+  static std::uint32_t prefetch_missing(const WordWindow& window, std::uint32_t word, std::uint32_t words,
+                                        const WordCache& cache) noexcept {
+    constexpr std::uint32_t kAhead = 16;
+    const std::uint32_t end = std::min(words, word + kAhead);
+    for (; word < end; ++word) {
+      const ShortBucket& bucket = cache.buckets()[window.buckets[word]];
+      if (WordCache::find(bucket, window.keys[word])) continue;
+      WordCache::prefetch(neighbour_of(bucket, cache));
+      const std::string_view text = text_of(window, word);
+      if (text.size() <= LongEntry::kBytesMax) cache.prefetch_long(WordCache::hash(text));
+    }
+    return end;
   }
 
   // Emits one word that the loops did not find, whatever its size, and caches it if it fits.

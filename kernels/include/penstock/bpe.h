@@ -51,6 +51,11 @@ class MergeTable {
     }
   }
 
+  // Before a pair is looked up some time later.
+  void prefetch(std::int32_t left, std::int32_t right) const noexcept {
+    __builtin_prefetch(slots_ + (hash(left, right) >> shift_));
+  }
+
  private:
   friend std::vector<MergeRecord> build_merge_table(std::vector<MergeRecord> merges);
 
