@@ -24,6 +24,7 @@ from penstock_server.models.derive import derive_manifest
 from penstock_server.models.heads import finish_classify, finish_embed
 from penstock_server.models.loaded import LoadedModel, load_model
 from penstock_server.models.pull import pull_demo
+from penstock_server.text.tokenizer import DEFAULT_LIMITS
 from tests.support.reference_model import MODELS_DIR, reference_model_folder
 
 DATA = Path(__file__).parents[1] / "data"
@@ -42,7 +43,7 @@ class Pipeline:
     """One model from texts to engine outputs, in batches that the test chooses."""
 
     def __init__(self, manifest: ModelManifest) -> None:
-        self.model: LoadedModel = load_model(manifest)
+        self.model: LoadedModel = load_model(manifest, DEFAULT_LIMITS)
         self._engine: Engine = build_engine(manifest, threads=2)
 
     def run(self, texts: list[str], batches: list[NDArray[np.int32]]) -> NDArray[np.float32]:

@@ -16,8 +16,11 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeAlias
 
+import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from penstock_kernels import _compile, blob_records, serde_floats, spec
 from penstock_kernels import blob as blob_format
@@ -51,10 +54,12 @@ _COMPILER = (
     tokenizer_json_templates,
 )
 
+Blob: TypeAlias = NDArray[np.uint8]
+
 _log = structlog.get_logger(__name__)
 
 
-def load_tokenizer_blob(path: Path) -> memoryview:
+def load_tokenizer_blob(path: Path) -> Blob:
     """The compiled tokenizer of a ``tokenizer.json``, from its cache if that is there; blocking.
 
     Any number of threads and processes may load one file at once.
@@ -74,7 +79,8 @@ def load_tokenizer_blob(path: Path) -> memoryview:
     except OSError as err:
         raise ModelBroken(f"cannot read {path.name}: {err.strerror}") from err
     cached = path.parent / CACHE_FOLDER / f"{path.stem}-{_key(content)}{_SUFFIX}"
-    return _map(cached) or _build(content, path, cached)
+    mapped = _map(cached)
+    return _build(content, path, cached) if mapped is None else mapped
 
 
 def _key(content: bytes) -> str:
@@ -87,7 +93,7 @@ def _key(content: bytes) -> str:
     return key.hexdigest()[:_KEY_DIGITS]
 
 
-def _build(content: bytes, path: Path, cached: Path) -> memoryview:
+def _build(content: bytes, path: Path, cached: Path) -> Blob:
     with explained(path.name):
         compiled = compile_tokenizer(read_spec(content))
     try:
@@ -98,16 +104,18 @@ def _build(content: bytes, path: Path, cached: Path) -> memoryview:
             path=str(cached),
             error=err.strerror,
         )
-        return memoryview(compiled)
-    return _map(cached) or memoryview(compiled)
+        return np.frombuffer(compiled, np.uint8)
+    mapped = _map(cached)
+    return np.frombuffer(compiled, np.uint8) if mapped is None else mapped
 
 
-def _map(cached: Path) -> memoryview | None:
+def _map(cached: Path) -> Blob | None:
     """The cached blob, or None if there is none that can be used."""
     try:
         with cached.open("rb") as file:
-            mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        check_blob(mapped)
+            # Not a memoryview: those complain if they are collected with what still reads them.
+            mapped = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+        check_blob(mapped.data)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as err:  # BlobBroken is a ValueError, and so is an empty file to mmap
