@@ -64,7 +64,7 @@ bool UnigramChain::take_normalizers(const BlobView& blob) {
 bool UnigramChain::take_normalizer(const BlobView& blob, const StageRecord& record) {
   switch (static_cast<NormalizerKind>(record.kind)) {
     case NormalizerKind::kStrip:
-      if (collapses) return false;
+      if (collapses || !forms_.empty() || !replaced_.empty() || strips_accents_) return false;
       if (charsmap) {
         strips_normalized |= (record.flags & 2) != 0;
         return !(record.flags & 1);
@@ -82,8 +82,41 @@ bool UnigramChain::take_normalizer(const BlobView& blob, const StageRecord& reco
       // The mark would join what WhitespaceSplit is to cut.
       return content == " " || (content == mark_text && !cuts_at_whitespace);
     }
+    default: return !charsmap && !collapses && !strips_left && !strips_right && take_stage(blob, record);
+  }
+}
+
+bool UnigramChain::take_stage(const BlobView& blob, const StageRecord& record) {
+  switch (static_cast<NormalizerKind>(record.kind)) {
+    case NormalizerKind::kUnicodeForm:
+      if (record.number < 0 || record.number > 3) return false;
+      forms_.push_back(static_cast<UnicodeForm>(record.number));
+      stages.push_back(std::make_unique<UnicodeFormStage>(forms_.back()));
+      return true;
+    case NormalizerKind::kLowercase:
+      lowercases_ = true;
+      stages.push_back(std::make_unique<LowercaseStage>());
+      return true;
+    case NormalizerKind::kStripAccents:
+      strips_accents_ = true;
+      stages.push_back(std::make_unique<StripAccentsStage>());
+      return true;
+    case NormalizerKind::kReplace: {
+      const std::string_view pattern = blob.text(record.text);
+      for (std::size_t at = 0; at < pattern.size();) replaced_.push_back(next_code_point(pattern, at));
+      stages.push_back(std::make_unique<ReplaceStage>(pattern, blob.text(record.other)));
+      return true;
+    }
     default: return false;
   }
+}
+
+bool UnigramChain::stages_keep(std::uint32_t c) const {
+  const CharInfo& info = UnicodeTables::get().info(c);
+  if (strips_accents_ && (info.flags & kAnyMark)) return false;
+  if (lowercases_ && (info.lower_distance || c == 0x130)) return false;
+  return std::find(replaced_.begin(), replaced_.end(), c) == replaced_.end() &&
+         std::all_of(forms_.begin(), forms_.end(), [c](UnicodeForm form) { return is_inert(form, c); });
 }
 
 // Whether words between spaces are normalised alike wherever they are: a space begins no key, and the two
@@ -96,20 +129,31 @@ bool UnigramChain::is_separable() const {
 bool UnigramChain::take_added_tokens(const BlobView& blob) {
   for (const AddedTokenRecord& record : blob.records<AddedTokenRecord>(Section::kAddedTokens)) {
     if (!(record.flags & kNormalized)) continue;
-    added.emplace_back(blob.text(record.content));
-    const std::string& content = added.back();
-    for (std::size_t at = 0; at < content.size();)
-      if (!keeps(next_code_point(content, at))) return false;
-    if (content.empty()) return false;
+    auto content = normalize_added(blob.text(record.content));
+    if (!content) return false;
+    added.push_back(std::move(*content));
   }
   return true;
+}
+
+std::optional<std::string> UnigramChain::normalize_added(std::string_view content) const {
+  AlignedText chars, spare;
+  for (std::size_t at = 0; at < content.size();) chars.push_back({next_code_point(content, at), 0, 0});
+  for (const auto& stage : stages) stage->apply(chars, spare, 0);
+  if (charsmap) PrecompiledStage(*charsmap).apply(chars, spare, 0);
+  std::string text;
+  for (const AlignedChar& c : chars) {
+    if (c.code_point == mark || is_whitespace(c.code_point)) return std::nullopt;
+    append_utf8(text, c.code_point);
+  }
+  return text.empty() ? std::nullopt : std::optional(std::move(text));
 }
 
 BlockClass UnigramChain::class_of(std::uint32_t c) const {
   const GraphemeClass grapheme = grapheme_of(c);
   const bool is_apart = grapheme == GraphemeClass::kOther || grapheme == GraphemeClass::kControl ||
                         grapheme == GraphemeClass::kCr || grapheme == GraphemeClass::kLf;
-  if (!is_apart) return BlockClass::kWord;
+  if (!is_apart || !stages_keep(c)) return BlockClass::kWord;
   const auto text = replacement(charsmap, c);
   const auto becomes = text ? only_char(*text) : c;
   const bool is_space = becomes && (*becomes == ' ' || (cuts_at_whitespace && is_whitespace(*becomes)));
@@ -122,7 +166,7 @@ bool UnigramChain::keeps(std::uint32_t c) const {
     case GraphemeClass::kControl:
     case GraphemeClass::kPictographic:
     case GraphemeClass::kConsonant:
-    case GraphemeClass::kSyllable: return c != mark && !is_whitespace(c) && !replacement(charsmap, c);
+    case GraphemeClass::kSyllable: return c != mark && !is_whitespace(c) && stages_keep(c) && !replacement(charsmap, c);
     default: return false;
   }
 }

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -11,6 +12,8 @@
 #include "penstock/ascii_blocks.h"
 #include "penstock/blob.h"
 #include "penstock/metaspace.h"
+#include "penstock/normalizers.h"
+#include "penstock/pipeline.h"
 #include "penstock/precompiled.h"
 
 namespace penstock {
@@ -22,12 +25,13 @@ struct UnigramChain {
   bool strips_normalized = false;   // whitespace at the end, after the character map
   bool collapses = false;           // runs of spaces are one
   bool cuts_at_whitespace = false;  // WhitespaceSplit before Metaspace
+  // What comes before the character map and changes a word alike wherever it stands.
+  std::vector<std::unique_ptr<const NormalizerStage>> stages;
   std::optional<Charsmap> charsmap;
   MetaspaceStage::Prepend prepend = MetaspaceStage::Prepend::kAlways;
   std::uint32_t mark = 0;           // Metaspace's character
   std::string mark_text;            // in UTF-8
-  // Added tokens that are matched on normalised text. None of them is changed by the normalisers, and each
-  // lies within a word.
+  // Added tokens that are matched on normalised text, normalised. Each lies within a word.
   std::vector<std::string> added;
 
   // None if the blob's stages are no such chain.
@@ -42,9 +46,18 @@ struct UnigramChain {
  private:
   bool take_normalizers(const BlobView& blob);
   bool take_normalizer(const BlobView& blob, const StageRecord& record);
+  bool take_stage(const BlobView& blob, const StageRecord& record);
   bool take_pre_tokenizers(const BlobView& blob);
   bool take_added_tokens(const BlobView& blob);
+  std::optional<std::string> normalize_added(std::string_view content) const;
   bool is_separable() const;
+  bool stages_keep(std::uint32_t c) const;
+
+  // What the stages change: see stages_keep().
+  std::vector<UnicodeForm> forms_;
+  std::vector<std::uint32_t> replaced_;  // characters of the patterns
+  bool strips_accents_ = false;
+  bool lowercases_ = false;
 };
 
 // The characters that a chain keeps, as a bit each.

@@ -270,13 +270,16 @@ bool Run::normalize(const RawWord& word) {
     const auto index = static_cast<std::int32_t>(chars.size());
     chars.push_back({next_code_point(word.text, at), index, index + 1});
   }
-  GraphemeBreaker breaker;
-  breaker.begins(' ');
-  bool is_apart = breaker.begins(chars[1].code_point);
-  for (std::size_t i = 2; i < chars.size(); ++i) breaker.begins(chars[i].code_point);
-  is_apart &= breaker.begins(' ');
-  if (!is_apart) return false;
-  if (chain_.charsmap) PrecompiledStage(*chain_.charsmap).apply(chars, scratch_.spare, 0);
+  for (const auto& stage : chain_.stages) stage->apply(chars, scratch_.spare, 0);
+  if (chain_.charsmap) {
+    GraphemeBreaker breaker;
+    breaker.begins(' ');
+    bool is_apart = chars.size() < 2 || breaker.begins(chars[1].code_point);
+    for (std::size_t i = 2; i < chars.size(); ++i) breaker.begins(chars[i].code_point);
+    is_apart &= breaker.begins(' ');
+    if (!is_apart) return false;
+    PrecompiledStage(*chain_.charsmap).apply(chars, scratch_.spare, 0);
+  }
   // At the beginning, deleted characters shift all alignments of the piece.
   if (!word.follows_separator && (chars.size() < 2 || chars[1].begin != 1)) return false;
   if (!chain_.added.empty()) {
