@@ -20,8 +20,10 @@ _NEW_PAGE = f"""\
 - Every contender has a process of its own on the same core. Only one works at a time, in turns that begin
   with another one each round, and what counts is processor time.
 - **Tensors** is a padded int32 array of ids for each batch of 64, made in the cheapest way that a library
-  offers; **own result** is the library's own object alone.
-- Warm figures are medians over all rounds of all processes; **cold** is the first pass of a fresh process.
+  offers; **own result** is the library's own object alone. Penstock writes into a buffer that its caller
+  keeps, as the server does.
+- Warm figures are medians over all rounds of all processes; **cold** is the first pass of a fresh process, up
+  to tensors, with whatever work the library has put off until then.
 - **Other ids** counts the texts whose ids are not those of tokenizers 0.23.3, found in the same run.
 
 {_BEGIN}
