@@ -93,7 +93,7 @@ class TokenizerPair:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "tokenizer.json"
         path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-        self.spec = read_spec(path)
+        self.spec = read_spec(path.read_bytes())
         self._blob = compile_tokenizer(self.spec)
         self.native = Tokenizer(self._blob)
         self.general = Tokenizer(self._blob, with_fast_path=False)
