@@ -28,7 +28,7 @@ cdef extern from "penstock/bpe.h" namespace "penstock" nogil:
         int32_t rank
         int32_t merged
 
-    vector[MergeRecord] c_build_merge_table "penstock::build_merge_table"(const vector[MergeRecord]&) except +
+    vector[MergeRecord] c_build_merge_table "penstock::build_merge_table"(vector[MergeRecord]) except +
 
 
 def build_double_array(list keys, const int32_t[::1] values):
@@ -63,5 +63,5 @@ def build_merge_table(const int32_t[:, ::1] merges):
             records[i].right = merges[i, 1]
             records[i].rank = merges[i, 2]
             records[i].merged = merges[i, 3]
-        table = c_build_merge_table(records)
+        table = c_build_merge_table(move(records))
     return PyBytes_FromStringAndSize(<const char*>table.data(), table.size() * sizeof(MergeRecord))
