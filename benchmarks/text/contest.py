@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.text.adapters import Ids
 from benchmarks.text.environment import PYTHON, ROOT
 from benchmarks.text.works import FOREIGN, REFERENCE, Work
 
@@ -47,7 +48,11 @@ class Plan:
 
 @dataclass(slots=True)
 class Score:
-    """What was measured of one contender in one work: processor seconds of a pass, over all processes."""
+    """What was measured of one contender in one work: processor seconds of a pass, over all processes.
+
+    ``differing`` counts the texts whose ids are not the reference's, ``differing_inside`` those that differ
+    with all special tokens taken out of both.
+    """
 
     contender: str
     version: str = ""
@@ -56,6 +61,7 @@ class Score:
     tensors_s: list[float] = field(default_factory=list[float])
     load_s: list[float] = field(default_factory=list[float])
     differing: int | None = None
+    differing_inside: int | None = None
     absent: str | None = None
 
 
@@ -144,7 +150,7 @@ def run(work: Work, tokenizer: Path, plan: Plan, missing: Mapping[str, str]) -> 
                 }
                 _measure(running, scores, plan.rounds)
                 if number == 0:
-                    _compare(running, scores, Path(folder))
+                    compare(running, scores, Path(folder), tokenizer)
     return Outcome(work, count, size, tuple(scores.values()))
 
 
@@ -179,21 +185,38 @@ def _measure(running: dict[str, Contender], scores: dict[str, Score], rounds: in
                 (scores[name].own_s if what == OWN else scores[name].tensors_s).append(sample)
 
 
-def _compare(running: dict[str, Contender], scores: dict[str, Score], folder: Path) -> None:
+def compare(running: dict[str, Contender], scores: dict[str, Score], folder: Path, tokenizer: Path) -> None:
     """Counts the texts whose ids differ from the reference's, if that takes part."""
     if REFERENCE not in running:
         return
-    rows = {
-        name: _ids(contender, folder / f"{index}.npz")
-        for index, (name, contender) in enumerate(running.items())
-    }
+    special_ids = _special_ids(tokenizer)
+    names = enumerate(running.items())
+    rows = {name: _ids(contender, folder / f"{index}.npz") for index, (name, contender) in names}
     expected = rows[REFERENCE]
+    inside = [_without(row, special_ids) for row in expected]
     for name, found in rows.items():
-        pairs = zip(found, expected, strict=True)
-        scores[name].differing = sum(not np.array_equal(row, wanted) for row, wanted in pairs)
+        score = scores[name]
+        score.differing = _differing(found, expected)
+        score.differing_inside = _differing([_without(row, special_ids) for row in found], inside)
 
 
-def _ids(contender: Contender, path: Path) -> list[np.ndarray[Any, Any]]:
+def _differing(found: list[Ids], expected: list[Ids]) -> int:
+    return sum(not np.array_equal(row, wanted) for row, wanted in zip(found, expected, strict=True))
+
+
+def _without(row: Ids, special_ids: list[int]) -> Ids:
+    return row[~np.isin(row, special_ids)]
+
+
+def _special_ids(tokenizer: Path) -> list[int]:
+    """Ids that the post-processor adds."""
+    processor = json.loads(tokenizer.read_text(encoding="utf-8"))["post_processor"] or {}
+    tokens = processor.get("special_tokens", {}).values()
+    around = [processor[name][1] for name in ("cls", "sep") if name in processor]
+    return [*around, *(token_id for token in tokens for token_id in token["ids"])]
+
+
+def _ids(contender: Contender, path: Path) -> list[Ids]:
     contender.ask("ids", path=str(path))
     with np.load(path) as saved:
         return np.split(saved["ids"], np.cumsum(saved["lengths"])[:-1])

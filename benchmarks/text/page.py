@@ -24,7 +24,8 @@ _NEW_PAGE = f"""\
   keeps, as the server does.
 - Warm figures are medians over all rounds of all processes; **cold** is the first pass of a fresh process, up
   to tensors, with whatever work the library has put off until then.
-- **Other ids** counts the texts whose ids are not those of tokenizers 0.23.3, found in the same run.
+- **Other ids** counts the texts whose ids are not those of tokenizers 0.23.3, found in the same run; in
+  brackets those that differ with special tokens taken out of both, for libraries that do not add them.
 
 {_BEGIN}
 {_END}

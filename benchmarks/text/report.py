@@ -40,8 +40,13 @@ def unit_of(outcome: Outcome) -> str:
 
 
 def other_ids(score: Score) -> str:
-    """How many texts have other ids than the reference's; a dash if nobody compared them."""
-    return "–" if score.differing is None else f"{score.differing:,}"
+    """How many texts have other ids than the reference's, in brackets with special tokens taken out.
+
+    A dash if nobody compared them.
+    """
+    if score.differing is None:
+        return "–"
+    return f"{score.differing:,} ({score.differing_inside:,})" if score.differing else "0"
 
 
 def goal_of(outcome: Outcome) -> str:
@@ -80,6 +85,7 @@ def _score(outcome: Outcome, score: Score) -> dict[str, object]:
         "cold_tensors": _spread(outcome, score.cold_s),
         "load_ms": round(median(score.load_s) * 1e3, 1),
         "texts_with_other_ids": score.differing,
+        "texts_with_other_ids_special_tokens_aside": score.differing_inside,
     }
 
 

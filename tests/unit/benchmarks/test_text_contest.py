@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from benchmarks.text.contest import ContenderFailed, Outcome, Plan, Score, run, started
+from benchmarks.text.contest import (
+    ContenderFailed,
+    Outcome,
+    Plan,
+    Score,
+    compare,
+    run,
+    started,
+)
 from benchmarks.text.page import write_page
 from benchmarks.text.report import best_exact, figures
 from benchmarks.text.works import REFERENCE, Work
@@ -76,6 +84,32 @@ def test_a_contender_whose_process_dies_fails_and_does_not_hang(monkeypatch: pyt
 
     with started(REFERENCE, CORE) as contender, pytest.raises(ContenderFailed, match="ended with 1"):
         contender.ask("sample", what="own")
+
+
+def test_texts_with_other_ids_are_counted_with_and_without_special_tokens(tmp_path: Path) -> None:
+    tokens = ["[UNK]", "a", "b", "##a", "##b", "ab", "[S]"]
+    usual = tokenizer_file(tmp_path, "usual.json", tokens)
+    content = json.loads(usual.read_text(encoding="utf-8"))
+    content["post_processor"] = parts.template("[S] A", "[S] A B", {"[S]": 6})
+    usual.write_text(json.dumps(content), encoding="utf-8")
+    # Without the template, and with "ab" spelled by two pieces: in two of the four texts.
+    other = tokenizer_file(tmp_path, "other.json", [*tokens[:5], "abab", "[S]"])
+    score = contested(tmp_path, usual, other)
+
+    assert (score.differing, score.differing_inside) == (len(TEXTS), len(TEXTS) // 2)
+
+
+def contested(folder: Path, usual: Path, other: Path) -> Score:
+    """How the reference with one file fares against itself with another."""
+    texts = folder / "texts.json"
+    texts.write_text(json.dumps(TEXTS), encoding="utf-8")
+    scores = {name: Score(name) for name in (REFERENCE, WITH_OFFSETS)}
+    with started(REFERENCE, CORE) as first, started(WITH_OFFSETS, CORE) as second:
+        for contender, path in ((first, usual), (second, other)):
+            contender.ask("load", contender=REFERENCE, path=str(path))
+            contender.ask("texts", path=str(texts), batch=8)
+        compare({REFERENCE: first, WITH_OFFSETS: second}, scores, folder, usual)
+    return scores[WITH_OFFSETS]
 
 
 def scored(**tensors_s: float) -> Outcome:
