@@ -249,8 +249,9 @@ class BpeFastPath final : public FastPath {
       return sizeof(Room) + cache.bytes() + merger.bytes() + parts.capacity() * sizeof(Part) + word.capacity();
     }
     void trim() {
-      if (parts.capacity() > kPartsKept) parts = {};
-      if (word.capacity() > kPartsKept) word = {};
+      // Not = {}, which keeps a vector's capacity.
+      if (parts.capacity() > kPartsKept) parts = std::vector<Part>();
+      if (word.capacity() > kPartsKept) word = std::string();
     }
     static constexpr std::size_t kPartsKept = std::size_t{1} << 14;
   };
