@@ -210,10 +210,10 @@ def _without(row: Ids, special_ids: list[int]) -> Ids:
 
 def _special_ids(tokenizer: Path) -> list[int]:
     """Ids that the post-processor adds."""
-    processor = json.loads(tokenizer.read_text(encoding="utf-8"))["post_processor"] or {}
-    tokens = processor.get("special_tokens", {}).values()
-    around = [processor[name][1] for name in ("cls", "sep") if name in processor]
-    return [*around, *(token_id for token in tokens for token_id in token["ids"])]
+    processor: dict[str, Any] = json.loads(tokenizer.read_text(encoding="utf-8"))["post_processor"] or {}
+    tokens: dict[str, dict[str, list[int]]] = processor.get("special_tokens", {})
+    around = [int(processor[name][1]) for name in ("cls", "sep") if name in processor]
+    return [*around, *(token_id for token in tokens.values() for token_id in token["ids"])]
 
 
 def _ids(contender: Contender, path: Path) -> list[Ids]:
