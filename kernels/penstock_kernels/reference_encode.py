@@ -214,9 +214,11 @@ class ReferenceTokenizer:
             raise ValueError(
                 "padded tensors have one row a text: encode overflow with encode, then pack_rows"
             )
-        tensors = [("ids", ids), ("mask", mask), ("type_ids", type_ids)]
-        flat = {name: _opened(name, array, ids.dtype.name) for name, array in tensors if array is not None}
-        for name, array, kind in (("lengths", lengths, "int32"), ("flags", flags, "uint8")):
+        flat = {"ids": _opened("ids", ids, np.int32, np.int64)}
+        for name, array in (("mask", mask), ("type_ids", type_ids)):
+            if array is not None:
+                flat[name] = _opened(name, array, ids.dtype.type)
+        for name, array, kind in (("lengths", lengths, np.int32), ("flags", flags, np.uint8)):
             if array is not None and len(_opened(name, array, kind)) < len(samples):
                 raise ValueError(
                     f"{name} must have an element for each of {len(samples)} rows, not {array.size}"
@@ -260,13 +262,11 @@ class ReferenceTokenizer:
                 array[index * width : (index + 1) * width] = values
 
 
-def _opened(name: str, array: NDArray[Any], kind: str) -> NDArray[Any]:
+def _opened(name: str, array: NDArray[Any], *kinds: type) -> NDArray[Any]:
     """The elements of an output, in one run."""
     if not (array.flags.c_contiguous and array.flags.writeable):
         raise ValueError(f"{name} must be a writable C-contiguous array")
-    if array.dtype.name != kind or array.dtype.name not in ("int32", "int64", "uint8"):
-        raise ValueError(f"{name} has elements of another type than it must have: {array.dtype}")
-    if name == "ids" and kind == "uint8":
+    if array.dtype not in map(np.dtype, kinds):
         raise ValueError(f"{name} has elements of another type than it must have: {array.dtype}")
     return array.reshape(-1)
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from tokenizers import AddedToken, Encoding, models, pre_tokenizers, processors
 from tokenizers import Tokenizer as OracleTokenizer
 
@@ -62,7 +63,8 @@ def word_piece(processor: Any) -> OracleTokenizer:
     tokenizer = OracleTokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.post_processor = processor
-    tokenizer.add_special_tokens([AddedToken("[MASK]", lstrip=True, rstrip=True), "[SEP]"])
+    mask = AddedToken("[MASK]", lstrip=True, rstrip=True)
+    tokenizer.add_special_tokens([mask, "[SEP]"])  # pyright: ignore[reportUnknownMemberType]
     return tokenizer
 
 
@@ -76,7 +78,8 @@ def byte_level(processor: Any, *, add_prefix_space: bool) -> OracleTokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space, use_regex=False)
     tokenizer.post_processor = processor
     mask = AddedToken("<mask>", lstrip=True, rstrip=True)
-    tokenizer.add_special_tokens([mask, AddedToken(" Ġx ", normalized=False), "[SEP]"])
+    tokens: list[AddedToken | str] = [mask, AddedToken(" Ġx ", normalized=False), "[SEP]"]
+    tokenizer.add_special_tokens(tokens)  # pyright: ignore[reportUnknownMemberType]
     return tokenizer
 
 
@@ -329,14 +332,14 @@ def test_tensors_are_padded_as_by_the_oracle(
         sum(encoding.attention_mask) > width + -width % multiple for encoding in wanted
     )
     for tokenizer in chosen.both:
-        tensors = [np.full(4096, -1, np.int64 if wide else np.int32) for _ in range(3)]
+        ids, mask, type_ids = tensors = tensors_of(np.int64 if wide else np.int32)
         lengths, flags = np.zeros(8, np.int32), np.zeros(8, np.uint8)
         first, second = [text for text, _ in texts], [pair for _, pair in texts]
         if is_too_wide:
             with pytest.raises(ValueError, match="has more tokens than pad_width"):
-                tokenizer.encode_into(first, *tensors, lengths, flags, second, options)
+                tokenizer.encode_into(first, ids, mask, type_ids, lengths, flags, second, options)
             continue
-        actual = tokenizer.encode_into(first, *tensors, lengths, flags, second, options)
+        actual = tokenizer.encode_into(first, ids, mask, type_ids, lengths, flags, second, options)
         columns = [[e.ids for e in wanted], [e.attention_mask for e in wanted], [e.type_ids for e in wanted]]
         for tensor, column in zip(tensors, columns, strict=True):
             assert tensor[: len(texts) * actual].reshape(len(texts), actual).tolist() == column
@@ -345,6 +348,10 @@ def test_tensors_are_padded_as_by_the_oracle(
         total = [len(oracle_tokens(oracle, text, pair)) for text, pair in texts]
         cut = [limit is not None and size > limit for size in total]
         assert flags[: len(texts)].tolist() == [int(is_cut) for is_cut in cut]
+
+
+def tensors_of(kind: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    return np.full(4096, -1, kind), np.full(4096, -1, kind), np.full(4096, -1, kind)
 
 
 def oracle_tokens(oracle: OracleTokenizer, text: str, pair: str | None) -> list[int]:
