@@ -36,6 +36,9 @@ def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> N
         ("[requests]\ntext_bytes_max = -5\n", "text_bytes_max"),
         ("[lanes]\nbulk_lanes = 100000\n", "bulk_lanes"),
         ("[lanes]\nlookahead_rows = 0\n", "lookahead_rows"),
+        ("[text]\ntokenizer_cache_bytes = 0\n", "text.tokenizer_cache_bytes must be from 1"),
+        ("[text]\ntokenizer_threads = 0\n", "text.tokenizer_threads must be from 1 to 1,024"),
+        ("[text]\ntokenizer_cache = 1\n", "tokenizer_cache"),
         ("drain_grace_s = inf\n", "drain_grace_s"),
         ("drain_grace_s = nan\n", "drain_grace_s"),
     ],
@@ -57,3 +60,8 @@ def test_loopback_needs_no_tls(host: str) -> None:
 
 def test_other_hosts_need_tls_or_the_users_word() -> None:
     assert load_config(host="0.0.0.0", allow_insecure=True).host == "0.0.0.0"
+
+
+def test_every_thread_that_tokenises_is_counted(tmp_path: Path) -> None:
+    path = write(tmp_path, "[text]\ntokenizer_threads = 5\n[bulk]\njobs_running_max = 3\n")
+    assert load_config(path).tokenising_threads() == 9

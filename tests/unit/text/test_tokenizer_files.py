@@ -103,18 +103,18 @@ def test_tokenizers_of_other_files_are_left_alone(path: Path) -> None:
     assert names == ["mine.txt", "tokenize", "tokenizer", "tokenizer-a"]
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda content: b"",
-        lambda content: b"foreign",
-        lambda content: content[:-1],
-        lambda content: content + b"\0",
-        lambda content: content[: len(content) // 2],
-        lambda content: content[:500] + bytes([content[500] ^ 1]) + content[501:],
-        lambda content: content[:8] + b"\xff" + content[9:],
-    ],
-)
+DAMAGES: list[Callable[[bytes], bytes]] = [
+    lambda content: b"",
+    lambda content: b"foreign",
+    lambda content: content[:-1],
+    lambda content: content + b"\0",
+    lambda content: content[: len(content) // 2],
+    lambda content: content[:500] + bytes([content[500] ^ 1]) + content[501:],
+    lambda content: content[:8] + b"\xff" + content[9:],
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_blob_is_told_and_replaced(path: Path, damage: Callable[[bytes], bytes]) -> None:
     load_tokenizer_blob(path)
     (file,) = stored(path)
@@ -150,7 +150,8 @@ def test_what_killed_processes_left_is_removed_after_a_while(path: Path) -> None
     old, young = (file.with_name(f"{file.stem}.{name}.tmp") for name in ("old", "young"))
     old.touch()
     young.touch()
-    os.utime(old, (time.time() - 7200,) * 2)
+    long_ago = time.time() - 7200
+    os.utime(old, (long_ago, long_ago))
     path.write_text(json.dumps(tokenizer_json(added_tokens=[])))
     load_tokenizer_blob(path)
     assert not old.exists()
