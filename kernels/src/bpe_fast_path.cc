@@ -6,6 +6,7 @@
 #include <limits>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "penstock/bpe.h"
@@ -60,9 +61,9 @@ class ByteMerger {
   }
 
  private:
-  struct Piece_ {
+  struct Symbols {
     std::int32_t id;
-    std::size_t begin;
+    std::size_t begin;  // in bytes
   };
 
   // The token whose text is the word.
@@ -82,13 +83,12 @@ class ByteMerger {
   }
 
   // Tokens may begin and end within characters: they stand for these.
-  static void add_part(std::string_view word, Piece_ piece, std::size_t end, std::vector<Part>& parts) {
-    std::int32_t begin = 0;
-    if (!parts.empty()) begin = parts.back().end - is_inner(word[piece.begin]);
-    std::int32_t points = 0;
+  static void add_part(std::string_view word, Symbols piece, std::size_t end, std::vector<Part>& parts) {
+    const std::int32_t is_cut = is_inner(word[piece.begin]);
+    const std::int32_t begin = parts.empty() ? 0 : parts.back().end - is_cut;
+    std::int32_t points = begin + is_cut;
     for (std::size_t i = piece.begin; i < end; ++i) points += !is_inner(word[i]);
-    const std::int32_t first = begin + is_inner(word[piece.begin]);
-    parts.push_back({piece.id, begin, first + points});
+    parts.push_back({piece.id, begin, points});
   }
 
   // What a merge with the next symbol is worth: lower comes first, and of equal ones the leftmost.
@@ -324,13 +324,37 @@ class BpeFastPath final : public FastPath {
       // Where one word is missing soon after another, more will be: text of a kind that is new to the cache.
       if (word >= seen && word - missed < kNear) seen = prefetch_missing(window, word + 1, words, room.cache);
       missed = word;
-      emit_word(text_of(window, word), {window.points[word], first_word + static_cast<std::int32_t>(word), false}, room, out);
+      emit_word(sought(window, word), {window.points[word], first_word + static_cast<std::int32_t>(word), false}, room, out);
       ++word;
     }
   }
 
   static std::string_view text_of(const WordWindow& window, std::uint32_t word) noexcept {
     return {window.text + window.starts[word], window.starts[word + 1] - window.starts[word]};
+  }
+
+  // A word to look up.
+  struct Sought {
+    std::string_view text;
+    ShortKey key;              // if it is short enough
+    std::uint64_t short_hash;  // of the key
+    std::uint64_t long_hash;   // for the long entries
+
+    bool is_short() const noexcept { return text.size() <= ShortEntry::kBytesMax; }
+    bool is_cached() const noexcept { return text.size() <= LongEntry::kBytesMax; }
+  };
+
+  static Sought sought(std::string_view text, ShortKey key) noexcept {
+    const std::uint64_t hash = WordCache::hash(key);
+    return {text, key, hash, (hash ^ hash >> 32) * 0x9E3779B97F4A7C15U};
+  }
+  static Sought sought(std::string_view text) noexcept {
+    if (text.size() <= ShortEntry::kBytesMax) return sought(text, WordCache::short_key(text));
+    return {text, {}, 0, text.size() <= LongEntry::kBytesMax ? WordCache::hash(text) : 0};
+  }
+  static Sought sought(const WordWindow& window, std::uint32_t word) noexcept {
+    const std::string_view text = text_of(window, word);
+    return text.size() <= ShortEntry::kBytesMax ? sought(text, window.keys[word]) : sought(text);
   }
 
   // Fetches what emit_word() will look at for the next words that the short entries lack; returns where it ended.
@@ -342,53 +366,76 @@ class BpeFastPath final : public FastPath {
       const ShortBucket& bucket = cache.buckets()[window.buckets[word]];
       if (WordCache::find(bucket, window.keys[word])) continue;
       WordCache::prefetch(neighbour_of(bucket, cache));
-      const std::string_view text = text_of(window, word);
-      if (text.size() <= LongEntry::kBytesMax) cache.prefetch_long(WordCache::hash(text));
+      const Sought next = sought(window, word);
+      if (next.is_cached()) cache.prefetch_long(next.long_hash);
     }
     return end;
   }
 
   // Emits one word that the loops did not find, whatever its size, and caches it if it fits.
-  void emit_word(std::string_view word, const Place& place, Room& room, TokenBuffer& out) const {
-    ShortKey key{};
-    ShortBucket* bucket = nullptr;
-    if (word.size() <= ShortEntry::kBytesMax) {
-      key = WordCache::short_key(word);
-      bucket = &room.cache.bucket(WordCache::hash(key));
-      // An earlier word of the window may have been the same; or it was moved out of its bucket.
-      ShortBucket& neighbour = neighbour_of(*bucket, room.cache);
-      const ShortEntry* entry = WordCache::find(*bucket, key);
-      if (!entry) entry = WordCache::find(neighbour, key);
-      if (entry) {
-        const ShortEntry found = *entry;
-        for (std::size_t i = 0; i < found.count; ++i)
-          push({found.ids[i], i ? found.ends[i - 1] : 0, found.ends[i]}, place, out);
-        // Where it was, the entry that it displaces is put.
-        if (entry == neighbour.entries || entry == neighbour.entries + 1)
-          neighbour.entries[entry - neighbour.entries] = exchange_first(*bucket, found);
+  void emit_word(const Sought& word, const Place& place, Room& room, TokenBuffer& out) const {
+    if (word.is_short() && emit_short(word, place, room.cache, out)) return;
+    if (word.is_cached()) {
+      if (const LongEntry* entry = room.cache.find_long(word.text, word.long_hash)) {
+        emit_parts(entry->count, *entry, place, out);
         return;
       }
     }
-    const bool is_long = word.size() <= LongEntry::kBytesMax;
-    const std::uint64_t hash = is_long ? WordCache::hash(word) : 0;
-    if (const LongEntry* entry = is_long ? room.cache.find_long(word, hash) : nullptr) {
-      for (std::size_t i = 0; i < entry->count; ++i) push({entry->ids[i], entry->begins[i], entry->ends[i]}, place, out);
-      return;
+    merger_.cut(word.text, room.merger, room.parts);
+    for (const Part& part : room.parts) {
+      const auto [begin, end] = span_of(part.begin, part.end, place);
+      out.push(part.id, begin, end, place.word);
     }
-    merger_.cut(word, room.merger, room.parts);
-    for (const Part& part : room.parts) push(part, place, out);
-    if (bucket && fits_short(word, room.parts)) {
-      keep_displaced(exchange_first(*bucket, short_entry(key, room.parts)), *bucket, room.cache);
-    } else if (is_long && room.parts.size() <= LongEntry::kTokensMax) {
-      LongEntry& entry = room.cache.insert_long(word, hash);
-      entry.count = static_cast<std::uint8_t>(room.parts.size());
-      for (std::size_t i = 0; i < room.parts.size(); ++i) {
-        entry.ids[i] = room.parts[i].id;
-        entry.begins[i] = static_cast<std::uint8_t>(room.parts[i].begin);
-        entry.ends[i] = static_cast<std::uint8_t>(room.parts[i].end);
+    keep(word, room.parts, room.cache);
+    room.trim();
+  }
+
+  // An earlier word of the window may have been the same; or it was moved out of its bucket.
+  static bool emit_short(const Sought& word, const Place& place, WordCache& cache, TokenBuffer& out) {
+    ShortBucket& bucket = cache.bucket(word.short_hash);
+    ShortBucket& neighbour = neighbour_of(bucket, cache);
+    const ShortEntry* entry = WordCache::find(bucket, word.key);
+    ShortEntry* moved = nullptr;
+    for (std::size_t i = 0; !entry && i < 2; ++i)
+      if (neighbour.entries[i].key == word.key) entry = moved = neighbour.entries + i;
+    if (!entry) return false;
+    const ShortEntry found = *entry;
+    for (std::size_t i = 0; i < found.count; ++i) {
+      const auto [begin, end] = span_of(i ? found.ends[i - 1] : 0, found.ends[i], place);
+      out.push(found.ids[i], begin, end, place.word);
+    }
+    // Where it was, the entry that it displaces is put.
+    if (moved) *moved = exchange_first(bucket, found);
+    return true;
+  }
+
+  static void emit_parts(std::size_t count, const LongEntry& entry, const Place& place, TokenBuffer& out) {
+    out.grow(LongEntry::kTokensMax);
+    const std::size_t size = out.size();
+    std::memcpy(out.ids() + size, entry.ids, sizeof entry.ids);
+    out.advance(count);
+    if (!out.with_spans()) return;
+    for (std::size_t i = 0; i < count; ++i) {
+      const auto [begin, end] = span_of(entry.begins[i], entry.ends[i], place);
+      out.begins()[size + i] = begin;
+      out.ends()[size + i] = end;
+      out.words()[size + i] = place.word;
+    }
+  }
+
+  static void keep(const Sought& word, const std::vector<Part>& parts, WordCache& cache) {
+    if (fits_short(word.text, parts)) {
+      ShortBucket& bucket = cache.bucket(word.short_hash);
+      keep_displaced(exchange_first(bucket, short_entry(word.key, parts)), bucket, cache);
+    } else if (word.is_cached() && parts.size() <= LongEntry::kTokensMax) {
+      LongEntry& entry = cache.insert_long(word.text, word.long_hash);
+      entry.count = static_cast<std::uint8_t>(parts.size());
+      for (std::size_t i = 0; i < parts.size(); ++i) {
+        entry.ids[i] = parts[i].id;
+        entry.begins[i] = static_cast<std::uint8_t>(parts[i].begin);
+        entry.ends[i] = static_cast<std::uint8_t>(parts[i].end);
       }
     }
-    room.trim();
   }
 
   // Entries that two others push out of their bucket go to its neighbour, the other half of 128 bytes, where only
@@ -406,10 +453,9 @@ class BpeFastPath final : public FastPath {
     const ShortEntry last = place;
     place = displaced;
     if (last.key.high == 0) return;
-    const std::string_view word(reinterpret_cast<const char*>(&last.key), last.key.high >> 56);
-    const std::uint64_t hash = WordCache::hash(word);
-    if (cache.find_long(word, hash)) return;
-    LongEntry& entry = cache.insert_long(word, hash);
+    const Sought word = sought({reinterpret_cast<const char*>(&last.key), last.key.high >> 56}, last.key);
+    if (cache.find_long(word.text, word.long_hash)) return;
+    LongEntry& entry = cache.insert_long(word.text, word.long_hash);
     entry.count = last.count;
     for (std::size_t i = 0; i < last.count; ++i) {
       entry.ids[i] = last.ids[i];
@@ -429,14 +475,14 @@ class BpeFastPath final : public FastPath {
   void emit_after_space(std::string_view text, std::int32_t begin, Room& room, TokenBuffer& out) const {
     room.word.assign(1, ' ');
     room.word += text;
-    emit_word(room.word, {begin, out.take_word(), true}, room, out);
+    emit_word(sought(room.word), {begin, out.take_word(), true}, room, out);
   }
 
-  static void push(const Part& part, const Place& place, TokenBuffer& out) {
+  // Where a token of a word lies, given its characters within the word.
+  static std::pair<std::int32_t, std::int32_t> span_of(std::int32_t begin, std::int32_t end, const Place& place) noexcept {
+    if (!place.after_space) return {place.begin + begin, place.begin + end};
     // The space stands for the same character as the one behind it.
-    const std::int32_t begin = place.after_space ? std::max(part.begin - 1, 0) : part.begin;
-    const std::int32_t end = place.after_space ? std::max(part.end - 1, 1) : part.end;
-    out.push(part.id, place.begin + begin, place.begin + end, place.word);
+    return {place.begin + std::max(begin - 1, 0), place.begin + std::max(end - 1, 1)};
   }
 
   ByteMerger merger_;
