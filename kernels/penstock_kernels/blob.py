@@ -27,6 +27,7 @@ from penstock_kernels.blob_records import (
     added_tokens,
     byte_characters,
     flags,
+    ids_end_of,
     normalizers,
     pre_tokenizers,
     template,
@@ -38,8 +39,6 @@ _HEADER = struct.Struct("<8sIIQII")
 _ENTRY = struct.Struct("<IIQQ")
 _CHECKSUM_END = 16  # the checksum covers what lies behind itself
 _ALIGNMENT = 64
-# Chosen: sixty times the largest vocabularies; bounds the tables that have a place for every id.
-TOKEN_IDS_MAX = 1 << 24
 _TRIM_MAX = 255
 _UNKNOWN_PENALTY = 10.0
 # Rust's char::is_whitespace, and the space as byte-level vocabularies write it.
@@ -103,7 +102,7 @@ def compile_tokenizer(tokenizer: spec.TokenizerSpec) -> bytes:
     """
     strings = Strings()
     tokens = tokenizer.tokens_by_id()
-    ids_end = _ids_end(tokenizer, tokens)
+    ids_end = ids_end_of(tokenizer)
     sections, model = _model(tokenizer, ids_end, strings)
     sections |= _token_sections(tokenizer, tokens, ids_end)
     sections |= {
@@ -152,16 +151,6 @@ def _assemble(sections: Mapping[Section, bytes]) -> bytes:
         body += content
     rest = _HEADER.pack(MAGIC, VERSION, 0, start + len(body), len(kept), 0)[_CHECKSUM_END:] + table + body
     return struct.pack("<8sII", MAGIC, VERSION, zlib.crc32(rest)) + rest
-
-
-def _ids_end(tokenizer: spec.TokenizerSpec, tokens: Mapping[int, str]) -> int:
-    pieces = (*tokenizer.single, *tokenizer.pair)
-    used = [piece.token_id for piece in pieces if piece.slot is spec.Slot.SPECIAL]
-    used.append(tokenizer.pad_id)
-    lowest, highest = min([*tokens, *used]), max([*tokens, *used])
-    if not 0 <= lowest <= highest < TOKEN_IDS_MAX:
-        raise ValueError(f"token id {lowest if lowest < 0 else highest} is outside 0..{TOKEN_IDS_MAX - 1}")
-    return highest + 1
 
 
 def _token_sections(tokenizer: spec.TokenizerSpec, tokens: Mapping[int, str], ids_end: int) -> Sections:

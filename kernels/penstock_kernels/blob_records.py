@@ -9,6 +9,8 @@ import numpy as np
 from penstock_kernels import spec
 
 Text = tuple[int, int]  # a TextRef: where it begins among the strings, and its size in bytes
+# Chosen: sixty times the largest vocabularies; bounds the tables that have a place for every id.
+TOKEN_IDS_MAX = 1 << 24
 _NO_TEXT: Text = (0, 0)
 
 _STAGE = np.dtype(
@@ -124,6 +126,22 @@ def template(pieces: Sequence[spec.TemplatePiece]) -> bytes:
             raise ValueError(f"type id {piece.type_id} is outside 0..255")
     records = [(piece.slot, piece.type_id, piece.token_id, 0) for piece in pieces]
     return np.array(records, _TEMPLATE).tobytes()
+
+
+def ids_end_of(tokenizer: spec.TokenizerSpec) -> int:
+    """One past the highest id that rows may have.
+
+    Raises:
+        ValueError: An id is out of the range that blobs can hold.
+    """
+    ids = list(tokenizer.tokens_by_id())
+    ids += [
+        piece.token_id for piece in (*tokenizer.single, *tokenizer.pair) if piece.slot is spec.Slot.SPECIAL
+    ]
+    lowest, highest = min([*ids, tokenizer.pad_id]), max([*ids, tokenizer.pad_id])
+    if not 0 <= lowest <= highest < TOKEN_IDS_MAX:
+        raise ValueError(f"token id {lowest if lowest < 0 else highest} is outside 0..{TOKEN_IDS_MAX - 1}")
+    return highest + 1
 
 
 def flags(*bits: bool) -> int:

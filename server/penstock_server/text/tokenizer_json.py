@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from penstock_kernels import spec
+from penstock_kernels.blob_records import ids_end_of
 from penstock_server.domain.errors import ModelBroken
 from penstock_server.text.tokenizer_json_models import read_model
 from penstock_server.text.tokenizer_json_parts import (
@@ -104,7 +105,7 @@ def read_spec(content: bytes) -> spec.TokenizerSpec:
         _check_trim(model, vocabulary)
     pad_id, pad_type_id = _padding(file.padding, vocabulary | {token.content: token.id for token in added})
     plain = spec.TokenizerSpec(model)
-    return spec.TokenizerSpec(
+    tokenizer = spec.TokenizerSpec(
         model=model,
         normalizers=read_normalizers(file.normalizer),
         pre_tokenizers=pre_tokenizers,
@@ -116,6 +117,8 @@ def read_spec(content: bytes) -> spec.TokenizerSpec:
         pad_id=pad_id,
         pad_type_id=pad_type_id,
     )
+    ids_end_of(tokenizer)  # for what it refuses
+    return tokenizer
 
 
 def _file(content: bytes) -> _File:

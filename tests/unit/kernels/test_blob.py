@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 
 from penstock_kernels import EncodeOptions, Tokenizer, spec
 from penstock_kernels.blob import (
-    TOKEN_IDS_MAX,
     BlobBroken,
     Section,
     check_blob,
     compile_tokenizer,
 )
-from penstock_kernels.blob_records import byte_characters
+from penstock_kernels.blob_records import TOKEN_IDS_MAX, byte_characters
 
 WORDPIECE = spec.TokenizerSpec(
     model=spec.WordPiece({"[UNK]": 0, "hello": 1, "##s": 4}, unknown_id=0, word_chars_max=7),
