@@ -61,6 +61,10 @@ Texts texts_of(const TextBatch& batch, std::size_t row, bool is_second) noexcept
   return {all + words[row], all + words[row + 1]};
 }
 
+bool is_too_long(const TextView& text) noexcept { return text.size > Tokenizer::kTextBytesMax; }
+
+bool is_valid(const TextView& text) noexcept { return text.is_checked || is_utf8(text.view()); }
+
 // A character that offset trimming takes for a space; U+0120 is how byte-level vocabularies write one.
 bool is_space(std::uint32_t c) noexcept {
   return c == 0x120 || (UnicodeTables::get().info(c).flags & kWhitespace) != 0;
@@ -209,47 +213,42 @@ struct RowEncoder::RowPlan {
   std::uint8_t flags;
 };
 
+// Ends a row at the tokens there are.
+void RowEncoder::push_row(const RowPlan& plan, RowStore& out) {
+  out.flags.push(plan.flags);
+  if (plan.options.return_overflow) out.samples.push(plan.sample);
+  out.ends.push(static_cast<std::int64_t>(out.ids.size()));
+}
+
+// Tokens of the row's texts that its limit leaves room for.
+EncodeStatus RowEncoder::find_budget(bool is_pair, const EncodeOptions& options, std::size_t& budget) const {
+  budget = kNoLimit;
+  if (options.tokens_max < 0 || options.truncation == Truncation::kNone) return EncodeStatus::kOk;
+  const std::size_t added = options.add_special_tokens ? special_tokens_count(is_pair) : 0;
+  const auto limit = static_cast<std::size_t>(options.tokens_max);
+  if (limit < added) return EncodeStatus::kLimitBelowSpecialTokens;
+  budget = limit - added;
+  return EncodeStatus::kOk;
+}
+
 EncodeStatus RowEncoder::encode(const TextBatch& batch, std::size_t row, const EncodeOptions& options,
                                 TokenSource& source, Buffers& buffers, RowStore& out) const {
   const bool is_pair = batch.is_pair(row);
-  std::size_t budget = kNoLimit;
-  if (options.tokens_max >= 0 && options.truncation != Truncation::kNone) {
-    const std::size_t added = options.add_special_tokens ? special_tokens_count(is_pair) : 0;
-    budget = static_cast<std::size_t>(options.tokens_max);
-    if (budget < added) return EncodeStatus::kLimitBelowSpecialTokens;
-    budget -= added;
-  }
+  std::size_t budget;
+  if (const EncodeStatus status = find_budget(is_pair, options, budget); status != EncodeStatus::kOk) return status;
   RowPlan plan{templates_[is_pair], options, static_cast<std::int32_t>(row), 0};
   for (const bool is_second : {false, true}) {
     if (is_second && !is_pair) break;
     const Texts texts = texts_of(batch, row, is_second);
-    for (const TextView* text = texts.begin; text != texts.end; ++text) {
-      if (text->size > Tokenizer::kTextBytesMax) return EncodeStatus::kTextTooLong;
-      if (!text->is_checked && !is_utf8(text->view())) plan.flags = kInvalid;
-    }
+    if (std::any_of(texts.begin, texts.end, is_too_long)) return EncodeStatus::kTextTooLong;
+    if (!std::all_of(texts.begin, texts.end, is_valid)) plan.flags = kInvalid;
   }
   if (plan.flags & kInvalid) {
-    out.flags.push(plan.flags);
-    out.ends.push(static_cast<std::int64_t>(out.ids.size()));
-    if (options.return_overflow) out.samples.push(plan.sample);
+    push_row(plan, out);
     return EncodeStatus::kOk;
   }
-
-  Sequence& first = buffers.sequences[0];
-  Sequence& second = buffers.sequences[1];
-  // One token past the budget tells that truncation is needed, and where from the right nothing else does.
-  const std::size_t wanted = options.may_stop_early() && budget != kNoLimit ? budget + 1 : kNoLimit;
-  tokenize(batch, row, false, options, wanted, source, buffers);
-  second.tokens.reset(options.needs_spans());
-  if (is_pair) {
-    tokenize(batch, row, true, options, wanted, source, buffers);
-    if (wanted != kNoLimit && budget % 2 && first.tokens.size() >= wanted && second.tokens.size() >= wanted) {
-      // Both are cut, and the odd token goes to the longer one: their true lengths matter.
-      tokenize(batch, row, false, options, kNoLimit, source, buffers);
-      tokenize(batch, row, true, options, kNoLimit, source, buffers);
-    }
-  }
-  const Lengths tokens{first.tokens.size(), second.tokens.size()};
+  tokenize_all(batch, row, options, budget, source, buffers);
+  const Lengths tokens{buffers.sequences[0].tokens.size(), buffers.sequences[1].tokens.size()};
   Lengths kept = tokens;
   if (tokens.first + tokens.second > budget) {
     plan.flags = kTruncated;
@@ -257,21 +256,29 @@ EncodeStatus RowEncoder::encode(const TextBatch& batch, std::size_t row, const E
     if (status != EncodeStatus::kOk) return status;
     kept = {std::min(kept.first, tokens.first), std::min(kept.second, tokens.second)};
   }
-  if (!(plan.flags & kTruncated) || !options.return_overflow) {
-    keep(tokens.first, kept.first, options.truncate_left, first.chunks);
-    keep(tokens.second, kept.second, options.truncate_left, second.chunks);
-    buffers.chosen.assign(plan.pieces.texts, 0);
-    lay_out(plan, buffers, out);
-    return EncodeStatus::kOk;
-  }
-  const auto stride = static_cast<std::size_t>(options.stride);
-  for (const auto& [size, left] : {Lengths{tokens.first, kept.first}, Lengths{tokens.second, kept.second}})
-    if (left < size && left && stride >= left) return EncodeStatus::kStrideTooBig;
-  first.chunks.clear();
-  second.chunks.clear();
-  cut_chunks(tokens.first, kept.first, stride, options.truncate_left, first.chunks);
-  cut_chunks(tokens.second, kept.second, stride, options.truncate_left, second.chunks);
-  return lay_out_all(plan, buffers, out);
+  buffers.chosen.assign(plan.pieces.texts, 0);
+  if (plan.flags & kTruncated && options.return_overflow) return lay_out_all(plan, kept.first, kept.second, buffers, out);
+  keep(tokens.first, kept.first, options.truncate_left, buffers.sequences[0].chunks);
+  keep(tokens.second, kept.second, options.truncate_left, buffers.sequences[1].chunks);
+  lay_out(plan, buffers, out);
+  return EncodeStatus::kOk;
+}
+
+// Fills the buffers' sequences with so many tokens that truncation to `budget` can be decided.
+void RowEncoder::tokenize_all(const TextBatch& batch, std::size_t row, const EncodeOptions& options,
+                              std::size_t budget, TokenSource& source, Buffers& buffers) const {
+  const TokenBuffer& first = buffers.sequences[0].tokens;
+  TokenBuffer& second = buffers.sequences[1].tokens;
+  // One token past the budget tells that truncation is needed, and where from the right nothing else does.
+  const std::size_t wanted = options.may_stop_early() && budget != kNoLimit ? budget + 1 : kNoLimit;
+  tokenize(batch, row, false, options, wanted, source, buffers);
+  second.reset(options.needs_spans());
+  if (!batch.is_pair(row)) return;
+  tokenize(batch, row, true, options, wanted, source, buffers);
+  if (wanted == kNoLimit || budget % 2 == 0 || first.size() < wanted || second.size() < wanted) return;
+  // Both are cut, and the odd token goes to the longer one: their true lengths matter.
+  tokenize(batch, row, false, options, kNoLimit, source, buffers);
+  tokenize(batch, row, true, options, kNoLimit, source, buffers);
 }
 
 // Stops once `wanted` tokens are there.
@@ -310,7 +317,17 @@ void RowEncoder::find_added(std::string_view text, std::size_t from, Sequence& s
   }
 }
 
-EncodeStatus RowEncoder::lay_out_all(const RowPlan& plan, Buffers& buffers, RowStore& out) const {
+EncodeStatus RowEncoder::lay_out_all(const RowPlan& plan, std::size_t kept_first, std::size_t kept_second,
+                                     Buffers& buffers, RowStore& out) const {
+  const auto stride = static_cast<std::size_t>(plan.options.stride);
+  std::size_t kept = kept_first;
+  for (Sequence& sequence : buffers.sequences) {
+    const std::size_t tokens = sequence.tokens.size();
+    if (kept < tokens && kept && stride >= kept) return EncodeStatus::kStrideTooBig;
+    sequence.chunks.clear();
+    cut_chunks(tokens, kept, stride, plan.options.truncate_left, sequence.chunks);
+    kept = kept_second;
+  }
   std::size_t rows = 1;
   std::size_t row_tokens = plan.options.add_special_tokens ? plan.pieces.specials : 0;
   for (const Piece& piece : plan.pieces.pieces) {
@@ -323,7 +340,6 @@ EncodeStatus RowEncoder::lay_out_all(const RowPlan& plan, Buffers& buffers, RowS
   }
   if (multiply(rows, row_tokens) > static_cast<std::size_t>(plan.options.overflow_tokens_max))
     return EncodeStatus::kTooMuchOverflow;
-  buffers.chosen.assign(plan.pieces.texts, 0);
   lay_out(plan, buffers, out);
   lay_out_overflow(plan, 0, true, buffers, out);
   return EncodeStatus::kOk;
@@ -364,9 +380,7 @@ void RowEncoder::lay_out(const RowPlan& plan, const Buffers& buffers, RowStore& 
   std::uint8_t* special_mask = options.return_special_mask ? out.special_mask.extend(size) : nullptr;
   std::int32_t* word_ids = options.return_word_ids ? out.word_ids.extend(size) : nullptr;
   std::int8_t* sequence_ids = options.return_sequence_ids ? out.sequence_ids.extend(size) : nullptr;
-  out.flags.push(plan.flags);
-  if (options.return_overflow) out.samples.push(plan.sample);
-  out.ends.push(static_cast<std::int64_t>(out.ids.size()));
+  push_row(plan, out);
 
   const bool retypes = retypes_overflow_ && options.add_special_tokens;
   text = 0;

@@ -210,10 +210,15 @@ class RowEncoder {
   struct RowPlan;
 
   static Template read_template(std::span<const TemplateRecord> records);
+  EncodeStatus find_budget(bool is_pair, const EncodeOptions& options, std::size_t& budget) const;
+  void tokenize_all(const TextBatch& batch, std::size_t row, const EncodeOptions& options, std::size_t budget,
+                    TokenSource& source, Buffers& buffers) const;
   void tokenize(const TextBatch& batch, std::size_t row, bool is_second, const EncodeOptions& options,
                 std::size_t wanted, TokenSource& source, Buffers& buffers) const;
   void find_added(std::string_view text, std::size_t from, Sequence& sequence) const;
-  EncodeStatus lay_out_all(const RowPlan& plan, Buffers& buffers, RowStore& out) const;
+  static void push_row(const RowPlan& plan, RowStore& out);
+  EncodeStatus lay_out_all(const RowPlan& plan, std::size_t kept_first, std::size_t kept_second, Buffers& buffers,
+                           RowStore& out) const;
   void lay_out_overflow(const RowPlan& plan, std::size_t at, bool is_main, Buffers& buffers, RowStore& out) const;
   void lay_out(const RowPlan& plan, const Buffers& buffers, RowStore& out) const;
   void write_offsets(const Sequence& sequence, Chunk chunk, std::int32_t* out) const;
