@@ -44,7 +44,8 @@ check: build $(STAMPS)/dev ## Format, lint, types, import layers, contract, nati
 	@tools/check.sh
 
 parity: build $(STAMPS)/dev ## Compare the tokeniser with its reference on everything there is
-	@$(BIN)/python -m pytest tests/parity/exhaustive_wordpiece.py
+	@$(BIN)/python -m tests.parity.full --write docs/benchmarks/parity.json
+	@$(BIN)/python -m tools.generate_unicode_tables --check
 
 bench: build $(STAMPS)/dev ## Measure live and bulk load on this machine
 	@$(BIN)/python -m benchmarks.load

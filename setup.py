@@ -21,7 +21,6 @@ MODULES = (
     "penstock_kernels._batch",
     "penstock_kernels._compile",
     "penstock_kernels._tokenizer",
-    "penstock_kernels._wordpiece",
 )
 
 

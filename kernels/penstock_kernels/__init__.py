@@ -11,32 +11,25 @@ from typing import TYPE_CHECKING
 
 from penstock_kernels.options import EncodeOptions, TruncationStrategy
 from penstock_kernels.rows import ROW_INVALID, ROW_TRUNCATED, ByteBuffer, IndexArray, TokenRows
-from penstock_kernels.wordpiece_spec import AddedToken, Slot, TemplatePiece, WordPieceSpec
 
 IS_NATIVE = os.environ.get("PENSTOCK_KERNELS", "native") != "reference"
 
 if TYPE_CHECKING or IS_NATIVE:
     from penstock_kernels._batch import l2_normalize, mean_pool, pack_rows
     from penstock_kernels._tokenizer import Tokenizer
-    from penstock_kernels._wordpiece import WordPieceTokenizer
 else:
-    from penstock_kernels.reference import WordPieceTokenizer, l2_normalize, mean_pool, pack_rows
+    from penstock_kernels.reference import l2_normalize, mean_pool, pack_rows
 
 __all__ = [
     "IS_NATIVE",
     "ROW_INVALID",
     "ROW_TRUNCATED",
-    "AddedToken",
     "ByteBuffer",
     "EncodeOptions",
     "IndexArray",
-    "Slot",
-    "TemplatePiece",
     "TokenRows",
     "Tokenizer",
     "TruncationStrategy",
-    "WordPieceSpec",
-    "WordPieceTokenizer",
     "l2_normalize",
     "mean_pool",
     "pack_rows",

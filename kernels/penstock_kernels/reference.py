@@ -4,6 +4,5 @@ from __future__ import annotations
 
 from penstock_kernels.reference_batch import l2_normalize, mean_pool, pack_rows
 from penstock_kernels.reference_encode import ReferenceTokenizer
-from penstock_kernels.reference_wordpiece import WordPieceTokenizer
 
-__all__ = ["ReferenceTokenizer", "WordPieceTokenizer", "l2_normalize", "mean_pool", "pack_rows"]
+__all__ = ["ReferenceTokenizer", "l2_normalize", "mean_pool", "pack_rows"]

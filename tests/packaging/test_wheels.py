@@ -107,10 +107,11 @@ def test_the_server_wheel_holds_types_stubs_and_native_modules(server_wheel: Pat
         "penstock_server/py.typed",
         "penstock_kernels/py.typed",
         "penstock_kernels/_batch.pyi",
-        "penstock_kernels/_wordpiece.pyi",
+        "penstock_kernels/_tokenizer.pyi",
         "penstock_kernels/reference.py",
         f"penstock_kernels/_batch{suffix}",
-        f"penstock_kernels/_wordpiece{suffix}",
+        f"penstock_kernels/_compile{suffix}",
+        f"penstock_kernels/_tokenizer{suffix}",
     } <= names(server_wheel)
 
 
@@ -145,12 +146,13 @@ def test_the_server_wheel_works_in_another_environment(
     borrowed.write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
     probe = (
         "import penstock, penstock_server, penstock_kernels as k; "
-        "spec = k.WordPieceSpec(vocabulary={'a': 0, '##b': 1, '?': 2}, unknown_id=2); "
-        "print(k.WordPieceTokenizer.__module__, k.WordPieceTokenizer(spec).encode(['AB']).ids.tolist()); "
+        "from penstock_kernels import blob, spec; "
+        "made = spec.TokenizerSpec(spec.WordPiece({'a': 0, '##b': 1, '?': 2}, 2)); "
+        "print(k.Tokenizer.__module__, k.Tokenizer(blob.compile_tokenizer(made)).encode(['ab']).ids.tolist()); "
         "print(penstock.__file__, penstock_server.__file__, k.__file__)"
     )
     answer, paths = run(python, "-c", probe, cwd=tmp_path).splitlines()
-    assert answer == "penstock_kernels._wordpiece [0, 1]"
+    assert answer == "penstock_kernels._tokenizer [0, 1]"
     assert all(path.startswith(str(tmp_path)) for path in paths.split())
     assert "Usage" in run(tmp_path / "environment" / "bin" / "penstock", "--help", cwd=tmp_path)
 

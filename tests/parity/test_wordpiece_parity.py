@@ -97,7 +97,7 @@ def test_texts_longer_than_a_chunk_equal_the_oracle(model: Parity) -> None:
 
 
 def test_characters_of_all_planes_equal_the_oracle(tmp_path: Path) -> None:
-    # Every 7th character here, every one in exhaustive_wordpiece.py.
+    # Every 7th character here, every one in full.py.
     for first in range(0, 0x40000, 0x8000):
         check_characters(range(first, first + 0x8000, 7), tmp_path)
     check_characters(

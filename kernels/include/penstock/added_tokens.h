@@ -2,14 +2,13 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
-#include <bitset>
 #include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "penstock/pair_scan.h"
 #include "penstock/trie.h"
 #include "penstock/unicode.h"
 #include "penstock/utf8.h"
@@ -43,7 +42,7 @@ class AddedTokens {
   void split(std::string_view text, bool split_special, Visit visit) const {
     std::size_t done = 0;
     std::size_t spaces_end = 0;  // end of the spaces scanned last, so that none is scanned twice
-    for (std::size_t at = next_candidate(text, 0); at < text.size(); at = next_candidate(text, at)) {
+    for (std::size_t at = starts_.next(text, 0); at < text.size(); at = starts_.next(text, at)) {
       const Trie::Match match = trie_.longest(text.substr(at));
       if (!match.size) {
         ++at;
@@ -67,23 +66,16 @@ class AddedTokens {
   }
 
   // Whether any token could begin somewhere in the text.
-  bool may_match(std::string_view text) const noexcept { return next_candidate(text, 0) < text.size(); }
+  bool may_match(std::string_view text) const noexcept { return starts_.next(text, 0) < text.size(); }
 
  private:
-  // The first position from `at` on where a token may begin; text.size() if there is none.
-  std::size_t next_candidate(std::string_view text, std::size_t at) const noexcept;
-  void note_start(std::string_view content);
-
   static bool stands_alone(std::string_view text, std::size_t begin, std::size_t end) noexcept;
   static std::size_t skip_spaces_back(std::string_view text, std::size_t from, std::size_t limit) noexcept;
   static std::size_t skip_spaces(std::string_view text, std::size_t from) noexcept;
 
   std::vector<AddedToken> tokens_;
   Trie trie_;
-  // Bytes that tokens begin with, and the pairs of bytes: most candidates fall at the second.
-  std::array<bool, 256> first_bytes_{};
-  std::bitset<65536> first_pairs_;
-  std::string distinct_first_bytes_;
+  PairScan starts_;
 };
 
 }  // namespace penstock

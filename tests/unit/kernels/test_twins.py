@@ -12,83 +12,48 @@ import pytest
 from numpy.typing import NDArray
 
 import penstock_kernels._batch as native_batch
-import penstock_kernels._wordpiece as native_wordpiece
-from penstock_kernels import AddedToken, IndexArray, Slot, TemplatePiece, TokenRows, WordPieceSpec, reference
-from tests.support.token_oracle import unpack
+from penstock_kernels import EncodeOptions, IndexArray, Tokenizer, TokenRows, reference
+from penstock_kernels.blob import compile_tokenizer
+from tests.support import fuzz_blobs
+from tests.support.token_parity import actual_columns
 from tests.support.token_texts import varied_texts
 
-CLS, SEP = TemplatePiece(Slot.SPECIAL, token_id=2), TemplatePiece(Slot.SPECIAL, token_id=3)
+TEXTS = varied_texts(150, seed=21)
+SUBJECTS = fuzz_blobs.subjects()
 
 
-def spec_for(texts: list[str], **settings: bool | int) -> WordPieceSpec:
-    """Spells any of the texts; has added tokens of every kind."""
-    characters = sorted({c for text in texts for c in text} | set("abcdefghijklmnopqrstuvwxyz"))
-    tokens = [
-        "[PAD]",
-        "[UNK]",
-        "[CLS]",
-        "[SEP]",
-        *characters,
-        *("##" + c for c in characters),
-        "the",
-        "##ing",
-    ]
-    vocabulary = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
-    return WordPieceSpec(
-        vocabulary=vocabulary,
-        unknown_id=1,
-        added_tokens=(
-            AddedToken("[SEP]", 3),
-            AddedToken("[MASK]", len(vocabulary), lstrip=True, rstrip=True),
-            AddedToken("of", len(vocabulary) + 1, single_word=True, normalized=True),
-            AddedToken("Was HE", len(vocabulary) + 2, rstrip=True, normalized=True),
-        ),
-        single=(CLS, TemplatePiece(Slot.FIRST), SEP),
-        pair=(CLS, TemplatePiece(Slot.FIRST), SEP, TemplatePiece(Slot.SECOND, type_id=1), SEP),
-        **settings,  # type: ignore[arg-type]
-    )
+def columns(rows: TokenRows) -> dict[str, list[int]]:
+    return {name: column.tolist() for name, column in actual_columns(rows).items()} | {
+        "truncated": rows.truncated.tolist(),
+        "valid": rows.valid.tolist(),
+    }
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        {"lowercase": False, "strip_accents": False},
-        {"strip_accents": False, "word_chars_max": 4},
-        {"lowercase": False},
-        {"clean_text": False, "handle_chinese_chars": False},
-    ],
-)
-def test_wordpiece_equals_its_twin(settings: dict[str, bool | int]) -> None:
-    texts = varied_texts(200, seed=21)
-    pairs: list[str | bytes | None] = [None if i % 3 else text for i, text in enumerate(reversed(texts))]
-    spec = spec_for(texts, **settings)
-    native, twin = native_wordpiece.WordPieceTokenizer(spec), reference.WordPieceTokenizer(spec)
-    for tokens_max in (None, 5, 8, 13):
-        for left in (False, True):
-            for special in (True, False):
-                assert unpack(
-                    native.encode(
-                        texts,
-                        pairs,
-                        tokens_max=tokens_max,
-                        truncate_left=left,
-                        add_special_tokens=special,
-                        return_offsets=True,
-                    )
-                ) == unpack(
-                    twin.encode(
-                        texts,
-                        pairs,
-                        tokens_max=tokens_max,
-                        truncate_left=left,
-                        add_special_tokens=special,
-                        return_offsets=True,
-                    )
-                )
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_every_tokenizer_equals_its_twin(name: str) -> None:
+    rng = random.Random(name)
+    blob = compile_tokenizer(SUBJECTS[name])
+    twin = reference.ReferenceTokenizer(SUBJECTS[name])
+    natives = [Tokenizer(blob), Tokenizer(blob, with_fast_path=False)]
+    pairs = [None if rng.random() < 0.6 else text for text in reversed(TEXTS)]
+    for _ in range(6):
+        options = EncodeOptions(
+            tokens_max=rng.choice((None, 7, 12, 20)),
+            truncate_left=rng.random() < 0.5,
+            return_overflow=rng.random() < 0.5,
+            add_special_tokens=rng.random() < 0.7,
+            split_special_tokens=rng.random() < 0.3,
+            return_offsets=True,
+            return_word_ids=True,
+            return_sequence_ids=True,
+            return_special_mask=True,
+        )
+        wanted = columns(twin.encode(TEXTS, pairs, options))
+        for native in natives:
+            assert columns(native.encode(TEXTS, pairs, options)) == wanted
 
 
-def test_wordpiece_equals_its_twin_on_any_bytes() -> None:
+def test_any_bytes_are_judged_as_by_the_twin() -> None:
     rng = random.Random(22)
     pool = [
         b"a",
@@ -106,32 +71,16 @@ def test_wordpiece_equals_its_twin_on_any_bytes() -> None:
         b"\xf4\x8f\xbf\xbf",
         b"\xef\xbf\xbd",
         b"\x00",
-        b"[SEP]",
+        b"[S]",
         b"\xed\x9f\xbf",
         b"\xe0\x80\x80",
     ]
     texts: list[str | bytes] = [b"".join(rng.choices(pool, k=rng.randint(0, 12))) for _ in range(1_000)]
     texts += [bytes(rng.randbytes(rng.randint(0, 6))) for _ in range(1_000)]
-    spec = spec_for(["é😀\ufffd"])
-    native = native_wordpiece.WordPieceTokenizer(spec).encode(texts, return_offsets=True)
-    twin = reference.WordPieceTokenizer(spec).encode(texts, return_offsets=True)
-    np.testing.assert_array_equal(native.valid, twin.valid)
+    spec = SUBJECTS["gpt2"]
+    native = Tokenizer(compile_tokenizer(spec)).encode(texts)
     assert 0 < native.valid.sum() < native.rows
-    assert unpack(native) == unpack(twin)
-
-
-def test_truncation_of_very_unequal_pairs_equals_its_twin() -> None:
-    spec = spec_for([])
-    native, twin = native_wordpiece.WordPieceTokenizer(spec), reference.WordPieceTokenizer(spec)
-    for first in (0, 1, 9, 10, 11, 40, 41):
-        for second in (0, 1, 9, 10, 11, 40, 41):
-            texts, pairs = ["a " * first], ["b " * second]
-            for tokens_max in range(3, 26):
-                is_, wanted = (t.encode(texts, pairs, tokens_max=tokens_max) for t in (native, twin))
-                assert unpack(is_) == unpack(wanted)
-                assert (
-                    is_.truncated.tolist() == wanted.truncated.tolist() == [first + second + 3 > tokens_max]
-                )
+    assert columns(native) == columns(reference.ReferenceTokenizer(spec).encode(texts))
 
 
 def token_rows(rng: random.Random, rows: int) -> TokenRows:
@@ -189,11 +138,9 @@ def test_l2_normalize_equals_its_twin() -> None:
     np.testing.assert_allclose(np.linalg.norm(native, axis=1), [1, 1, 0, 1, 1, 1], rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("choice", "module"), [("reference", "reference_wordpiece"), ("native", "_wordpiece")]
-)
+@pytest.mark.parametrize(("choice", "module"), [("reference", "reference_batch"), ("native", "_batch")])
 def test_the_environment_chooses_the_kernels(choice: str, module: str) -> None:
-    probe = "import penstock_kernels; print(penstock_kernels.WordPieceTokenizer.__module__)"
+    probe = "import penstock_kernels; print(penstock_kernels.pack_rows.__module__)"
     environment = os.environ | {"PENSTOCK_KERNELS": choice}
     answer = subprocess.run(
         [sys.executable, "-c", probe], env=environment, capture_output=True, text=True, check=True

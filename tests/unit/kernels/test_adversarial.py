@@ -1,0 +1,98 @@
+"""Hostile texts cost no more than others, and long ones stop where they may."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from penstock_kernels import EncodeOptions, Tokenizer
+from penstock_kernels.blob import compile_tokenizer
+from tests.support import fuzz_blobs
+
+SUBJECTS = ("bert-1111", "bert-0000", "gpt2", "modernbert", "deberta", "xlnet", "albert", "unsplit")
+UNITS = {
+    "one word": "a",
+    "words": "ab ",
+    "spaces": " ",
+    "new lines": "\n",
+    "marks": "\u0301\u0323",
+    "unordered marks": "\u0345\u0323\u0301\u0334",
+    "almost special": "[S",
+    "brackets": "[",
+    "special": "[S]",
+    "stripped": "[S] ",
+    "stripped spaces": " [ \u00a0",
+    "punctuation": "!",
+    "ideographs": "\u4e2d",
+    "syllables": "\uac01",
+    "joined emoji": "\U0001f469\u200d",
+    "deleted": "\u200b",
+    "NUL": "\x00",
+    "unknown": "a? ",
+    "apostrophes": "'",
+    "digits": "1",
+}
+
+
+@pytest.fixture(scope="module", params=SUBJECTS)
+def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
+    return Tokenizer(compile_tokenizer(fuzz_blobs.subjects()[request.param]))
+
+
+@pytest.mark.parametrize("name", UNITS)
+@pytest.mark.parametrize("with_offsets", [False, True])
+def test_time_grows_no_faster_than_the_text(tokenizer: Tokenizer, name: str, with_offsets: bool) -> None:
+    options = EncodeOptions(return_offsets=with_offsets)
+
+    def seconds(characters: int) -> float:
+        unit = UNITS[name]
+        text = unit * (characters // len(unit))
+        times: list[float] = []
+        for _ in range(3):
+            start = time.thread_time()
+            tokenizer.encode([text], None, options)
+            times.append(time.thread_time() - start)
+        return min(times)
+
+    # Eight times linear is 128 times, quadratic 256. The floor is the clock's and a page fault's.
+    assert seconds(320_000) <= max(128 * seconds(320_000 // 16), 0.05)
+
+
+def test_cutting_at_the_right_stops_early(tokenizer: Tokenizer) -> None:
+    text = "a b! " * 400_000
+
+    def seconds(tokens_max: int | None) -> float:
+        start = time.thread_time()
+        tokenizer.encode([text], None, EncodeOptions(tokens_max=tokens_max))
+        return time.thread_time() - start
+
+    if tokenizer.path_name == "general":
+        pytest.skip("the general way computes all of a piece")
+    assert min(seconds(128) for _ in range(3)) < min(seconds(None) for _ in range(3)) / 5
+
+
+def test_buffers_cannot_be_resized_while_they_are_encoded(tokenizer: Tokenizer) -> None:
+    """Another thread that did so would free memory under the kernel, which runs without the GIL."""
+    data = bytearray(b"a b " * 1_500_000)
+    offsets = np.array([0, len(data)], np.int64)
+    refused: list[BufferError] = []
+    done = threading.Event()
+
+    def resize_until_refused() -> None:
+        while not done.is_set() and not refused:
+            try:
+                data.append(0)
+                data.pop()
+            except BufferError as err:
+                refused.append(err)
+
+    thread = threading.Thread(target=resize_until_refused)
+    thread.start()
+    rows = tokenizer.encode_arrow(data, offsets)
+    done.set()
+    thread.join()
+    assert refused
+    assert rows.lengths[0] > 1_000_000
