@@ -185,42 +185,44 @@ cdef class Tokenizer:
         """Encodes texts, each with its second text if it has one."""
         cdef CompiledOptions compiled = compile_options(options)
         cdef Lease lease
-        self._take(lease)
-        texts, pairs = held(texts), held(pairs)
         cdef TextBatch batch
-        collect(texts, pairs, lease.get(), batch)
-        return self._rows(batch, compiled, options, lease)
+        cdef size_t size
+        texts, pairs = held(texts), held(pairs)
+        self._take(lease)
+        size = collect(texts, pairs, lease.get(), batch)
+        return self._rows(batch, size, compiled, options, lease)
 
     def encode_words(self, texts, pairs=None, options=DEFAULT_OPTIONS):
         """Encodes texts that are cut into words already."""
         cdef CompiledOptions compiled = compile_options(options)
         cdef Lease lease
-        self._take(lease)
-        texts, pairs = held_words(texts), held_words(pairs)
         cdef TextBatch batch
+        texts, pairs = held_words(texts), held_words(pairs)
+        self._take(lease)
         collect_words(texts, pairs, lease.get(), batch)
-        return self._rows(batch, compiled, options, lease)
+        return self._rows(batch, HOLD_GIL_BYTES, compiled, options, lease)
 
     def encode_arrow(self, data, offsets, pair_data=None, pair_offsets=None, options=DEFAULT_OPTIONS):
         """Encodes UTF-8 laid out as an Arrow string or binary column."""
         cdef CompiledOptions compiled = compile_options(options)
         cdef Lease lease
-        self._take(lease)
+        cdef TextBatch batch
         cdef Column first = Column(data, offsets)
         cdef Column second = pair_column(pair_data, pair_offsets)
-        cdef TextBatch batch
+        self._take(lease)
         collect_arrow(first, second, lease.get(), batch)
-        return self._rows(batch, compiled, options, lease)
+        return self._rows(batch, HOLD_GIL_BYTES, compiled, options, lease)
 
     def encode_into(self, texts, ids, mask=None, type_ids=None, lengths=None, flags=None, pairs=None,
                     options=DEFAULT_OPTIONS):
         """Encodes texts into padded tensors."""
         cdef CompiledOptions compiled = compile_options(options)
         cdef Lease lease
-        self._take(lease)
-        texts, pairs = held(texts), held(pairs)
         cdef TextBatch batch
-        cdef size_t size = collect(texts, pairs, lease.get(), batch)
+        cdef size_t size
+        texts, pairs = held(texts), held(pairs)
+        self._take(lease)
+        size = collect(texts, pairs, lease.get(), batch)
         return self._into(batch, size, compiled, options, lease, ids, mask, type_ids, lengths, flags)
 
     def encode_arrow_into(self, data, offsets, ids, mask=None, type_ids=None, lengths=None, flags=None,
@@ -228,14 +230,16 @@ cdef class Tokenizer:
         """Encodes UTF-8 laid out as an Arrow column into padded tensors."""
         cdef CompiledOptions compiled = compile_options(options)
         cdef Lease lease
-        self._take(lease)
+        cdef TextBatch batch
         cdef Column first = Column(data, offsets)
         cdef Column second = pair_column(pair_data, pair_offsets)
-        cdef TextBatch batch
+        self._take(lease)
         collect_arrow(first, second, lease.get(), batch)
         return self._into(batch, HOLD_GIL_BYTES, compiled, options, lease, ids, mask, type_ids, lengths, flags)
 
     cdef int _take(self, Lease& lease) except -1:
+        """Takes a context; callers run no Python code of others between this and the end of the call, which
+        might call the tokenizer again and wait for a context that is lent to itself."""
         if not self._encoder.contexts().try_take(lease):
             with nogil:
                 self._encoder.contexts().take(lease)
@@ -246,11 +250,14 @@ cdef class Tokenizer:
         counts = rows.special_tokens_count(False), rows.special_tokens_count(True)
         raise encode_error(EncodeStatus(<int>result.status), result.row, options, counts)
 
-    cdef _rows(self, const TextBatch& batch, CompiledOptions compiled, options, const Lease& lease):
+    cdef _rows(self, const TextBatch& batch, size_t size, CompiledOptions compiled, options, const Lease& lease):
         cdef EncodedBatch encoded
         cdef EncodeResult result
-        with nogil:
-            result = self._encoder.encode(batch, compiled.encode, compiled.threads, lease, encoded)
+        if size < HOLD_GIL_BYTES:
+            result = self._encoder.encode(batch, compiled.encode, 1, lease, encoded)
+        else:
+            with nogil:
+                result = self._encoder.encode(batch, compiled.encode, compiled.threads, lease, encoded)
         if result.status != CStatus.kOk:
             self._fail(result, options)
         cdef size_t rows = encoded.rows(), tokens = encoded.tokens()
@@ -276,8 +283,11 @@ cdef class Tokenizer:
             sequence_ids = empty(tokens, np.int8, <void**>&out.sequence_ids)
         if compiled.encode.return_overflow:
             samples = empty(rows, np.int32, <void**>&out.samples)
-        with nogil:
+        if tokens < HOLD_GIL_BYTES:
             encoded.copy_to(out)
+        else:
+            with nogil:
+                encoded.copy_to(out)
         return TokenRows(ids, type_ids, starts, truncated, valid, offsets, special_mask, word_ids, sequence_ids,
                          samples)
 

@@ -55,7 +55,8 @@ class EncodeOptions:
         pad_left: Padding goes before the tokens.
         pad_id: What fills up rows; None for the tokenizer's.
         pad_type_id: Its type id; None for the tokenizer's.
-        threads: How many threads may work on the call. Results do not depend on it.
+        threads: How many threads may work on the call, at most as many as the tokenizer may have. Results do
+            not depend on it.
         compiled: What the native tokenizer made of the options; its own business.
 
     Raises:

@@ -11,7 +11,7 @@ namespace penstock {
 namespace {
 
 constexpr std::size_t kNoLimit = TokenizeOptions::kNoLimit;
-// Buffers of a longer text than this are given back after it.
+// Buffers for more tokens than this are given back after the batch.
 constexpr std::size_t kTokensKept = std::size_t{1} << 18;
 
 struct Lengths {
@@ -164,10 +164,11 @@ void cut_chunks(std::size_t tokens, std::size_t kept, std::size_t stride, bool f
 
 void RowEncoder::Buffers::trim() {
   for (Sequence& sequence : sequences) {
-    if (sequence.tokens.size() <= kTokensKept && sequence.chunks.capacity() <= kTokensKept) continue;
-    sequence = Sequence{};
-    word = TokenBuffer{};
+    if (sequence.tokens.capacity() > kTokensKept) sequence.tokens = TokenBuffer{};
+    if (sequence.chunks.capacity() > kTokensKept) sequence.chunks = {};
+    if (sequence.trims.capacity() > kTokensKept) sequence.trims = {};
   }
+  if (word.capacity() > kTokensKept) word = TokenBuffer{};
 }
 
 RowEncoder::RowEncoder(const BlobView& blob) {

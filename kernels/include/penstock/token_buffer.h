@@ -26,6 +26,8 @@ class TokenBuffer {
 
   std::size_t size() const noexcept { return size_; }
   bool with_spans() const noexcept { return with_spans_; }
+  // Tokens that there is room for.
+  std::size_t capacity() const noexcept { return capacity_; }
 
   const std::int32_t* ids() const noexcept { return ids_.get(); }
   // Code points of the original text, [begin, end), and the index of the split that the token was cut from.

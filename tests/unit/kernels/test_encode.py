@@ -7,7 +7,7 @@ import mmap
 import os
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import FrozenInstanceError
 from functools import cache
@@ -420,6 +420,31 @@ def test_callers_share_a_tokenizer_with_fewer_contexts_than_threads() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(call, range(200)))
+
+
+def test_texts_may_call_the_tokenizer_that_reads_them() -> None:
+    tokenizer = Tokenizer(compile_tokenizer(spec()), threads_max=1)
+
+    class Nested(list[str | bytes]):
+        def __iter__(self) -> Iterator[str | bytes]:
+            assert tokenizer.encode("e").rows == 1
+            return super().__iter__()
+
+    assert tokenizer.encode(Nested(["e", "a"])).rows == 2
+
+
+def test_long_texts_leave_a_small_tokenizer_behind() -> None:
+    tokenizer = Tokenizer(compile_tokenizer(spec()), threads_max=1)
+    tokenizer.encode(["e"], options=ALL)
+    before = resident_bytes()
+    for _ in range(3):
+        assert tokenizer.encode(["e " * 2_000_000, "e"], options=ALL).rows == 2
+    gc.collect()
+    assert resident_bytes() - before < 16 << 20
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
 
 
 def test_lists_may_change_while_they_are_encoded() -> None:
