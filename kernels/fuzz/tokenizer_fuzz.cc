@@ -118,7 +118,8 @@ void check_rows(Subject& subject, std::string_view first, std::string_view secon
   batch.rows = 1;
   batch.first = &text;
   batch.second = second.data() ? &pair : nullptr;
-  const ContextPool::Lease lease = subject.encoder.contexts().take();
+  ContextPool::Lease lease;
+  subject.encoder.contexts().take(lease);
   EncodedBatch encoded;
   const EncodeResult result = subject.encoder.encode(batch, options, 1, lease, encoded);
   if (result.status != EncodeStatus::kOk) return;
@@ -128,7 +129,8 @@ void check_rows(Subject& subject, std::string_view first, std::string_view secon
   out.valid = valid.data();
   encoded.copy_to(out);
   CHECK(static_cast<bool>(valid[0]) == (is_utf8(first) && is_utf8(second)));
-  if (tokens_max > 0 && options.truncation != Truncation::kNone)
+  // With no room for any token, all of them make one row of the overflow, however long (tokenizers does so).
+  if (tokens_max > 0 && options.truncation != Truncation::kNone && !options.return_overflow)
     CHECK(encoded.longest() <= static_cast<std::size_t>(tokens_max));
 }
 
