@@ -11,6 +11,7 @@
 
 #include "penstock/bpe.h"
 #include "penstock/byte_level.h"
+#include "penstock/unicode.h"
 #include "penstock/utf8.h"
 
 namespace penstock {
@@ -192,6 +193,7 @@ class BpeFastPath final : public FastPath {
               Instructions instructions)
       : merger_(blob, byte_ids),
         classes_(ByteLevelClasses::get()),
+        tables_(UnicodeTables::get()),
         loops_(byte_level_loops(instructions)),
         adds_space_(adds_space),
         changed_bit_(form ? static_cast<std::uint8_t>(1U << (ByteLevelClasses::kInertShift + *form)) : std::uint8_t{0}) {
@@ -292,19 +294,40 @@ class BpeFastPath final : public FastPath {
     }
   }
 
+  // Whether the normaliser leaves the text as it is, alignments included. May say no although it does.
   bool is_inert(std::string_view text) const noexcept {
+    std::uint32_t base = ' ';  // the last character of combining class 0
+    std::uint8_t last_class = 0;
     for (std::size_t at = 0; at < text.size();) {
       std::uint64_t bytes;
-      while (text.size() - at >= 8 && (std::memcpy(&bytes, text.data() + at, 8), (bytes & 0x8080808080808080U) == 0))
+      while (text.size() - at >= 8 && (std::memcpy(&bytes, text.data() + at, 8), (bytes & 0x8080808080808080U) == 0)) {
         at += 8;
-      if (at == text.size()) break;
-      if (static_cast<unsigned char>(text[at]) < 0x80) {
-        ++at;
-      } else if (!(classes_[next_code_point(text, at)] & changed_bit_)) {
-        return false;
+        base = static_cast<unsigned char>(text[at - 1]);
+        last_class = 0;
       }
+      if (at == text.size()) break;
+      const std::uint32_t c = next_code_point(text, at);
+      if (!(classes_[c] & changed_bit_)) {
+        const CharInfo& info = tables_.info(c);
+        if (is_decomposed(info) || !stays_behind(base, c, info, last_class)) return false;
+        last_class = info.combining_class;
+        if (last_class) continue;
+      }
+      base = c;
+      last_class = 0;
     }
     return true;
+  }
+
+  static bool is_decomposed(const CharInfo& info) noexcept {
+    return info.decomposition || info.compatibility || (info.flags & kHangul);
+  }
+
+  // A mark in order stays where it is if it composes with nothing. If its base is decomposed on the way, the
+  // alignments of what that leaves may change.
+  bool stays_behind(std::uint32_t base, std::uint32_t c, const CharInfo& info, std::uint8_t last_class) const noexcept {
+    if (tables_.compose(base, c)) return false;
+    return info.combining_class == 0 || (info.combining_class >= last_class && !is_decomposed(tables_.info(base)));
   }
 
   // Emits words 0 to `words` - 1 of a window.
@@ -487,6 +510,7 @@ class BpeFastPath final : public FastPath {
 
   ByteMerger merger_;
   const ByteLevelClasses& classes_;
+  const UnicodeTables& tables_;
   const ByteLevelLoops& loops_;
   bool adds_space_;
   std::uint8_t changed_bit_;  // what inert characters have; 0 if there is no normaliser

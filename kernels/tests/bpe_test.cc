@@ -240,6 +240,11 @@ void pieces_that_a_normaliser_may_change_are_declined() {
     return path->encode({text, 0}, ~std::size_t{0}, *scratch, out);
   };
   CHECK(outcome("some text, \u4e2d\u6587 and \u0437\u0434\u0435\u0441\u044c") == Outcome::kDone);
+  // A mark that composes with nothing changes nothing; behind a base that is decomposed, its alignment might.
+  CHECK(outcome("\u0254\u0301 x\u0316\u0301") == Outcome::kDone);
+  CHECK(outcome("some \u00e9\u0316") == Outcome::kDeclined);
+  CHECK(outcome("\u1100\u1161") == Outcome::kDeclined);
+  CHECK(outcome("x\u0301\u0316") == Outcome::kDeclined);
   CHECK(outcome("some long te\u0301xt") == Outcome::kDeclined);
   CHECK(out.size() == 0 && out.words_used() == 0);
 }

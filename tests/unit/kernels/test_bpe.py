@@ -23,10 +23,11 @@ from penstock_kernels.spec import Bpe, TokenizerSpec
 from tests.support.token_parity import IDS_ONLY, TokenizerPair
 from tests.support.token_texts import varied_texts
 
-# Around GPT-2's regex: contractions, whitespace of one to three bytes, letters and numbers that are no ASCII.
+# Around GPT-2's regex: contractions, whitespace of one to three bytes, letters and numbers that are no ASCII;
+# marks and jamo for the normalisers.
 RISKY = (
     "'strevmld SaZ019 \t\n\r\x0b\x1c\x85\u00a0\u2009\u3000.,!-_"
-    "\u00e9\u00df\u4e2d\uac00\u00bd\u00b2\u0663\u2167\u0301\u200b\U0001f600\U0001d7d8\U000105c0"
+    "\u00e9\u00df\u4e2d\uac00\u00bd\u00b2\u0663\u2167\u0301\u0316\u0323\u1100\u1161\u200b\U0001f600\U0001d7d8\U000105c0"
 )
 KINDS = {
     "plain": (False, None, False),
