@@ -25,9 +25,9 @@ enum class Section : std::uint32_t {
   kTokenTexts = 9,      // bytes
   kTokenIsThere = 10,   // u8 [ids]: whether there is such an id
   kTokenTrims = 11,     // u8 [ids, 2]: leading and trailing space characters of byte-level tokens, or empty
-  kVocabularyTrie = 12, // DoubleArray::Node, keys are UTF-8 (byte-level BPE: the bytes they stand for)
+  kVocabularyTrie = 12, // DoubleArray::Node, keys are the vocabulary's tokens as they stand there, in UTF-8
   kScores = 13,         // f64 [ids], Unigram
-  kMergeTable = 14,     // BPE: see bpe.h
+  kMergeTable = 14,     // MergeRecord, BPE: see build_merge_table() in bpe.h
   kByteIds = 15,        // i32 [256], BPE: id of each byte's symbol, Unigram and BPE: of byte fallback; or empty
   kCharsmapTrie = 16,   // u32, Precompiled: Darts units as the JSON has them
   kCharsmapTexts = 17,  // bytes, Precompiled: replacements, each ended by NUL
