@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMPS := build/stamps
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build serve test check parity bench bench-text proto format clean
+.PHONY: help venv build serve test check parity sanitize bench bench-text proto format clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 14
@@ -46,6 +46,9 @@ check: build $(STAMPS)/dev ## Format, lint, types, import layers, contract, nati
 parity: build $(STAMPS)/dev ## Compare the tokeniser with its reference on everything there is
 	@$(BIN)/python -m tests.parity.full --write docs/benchmarks/parity.json
 	@$(BIN)/python -m tools.generate_unicode_tables --check
+
+sanitize: build $(STAMPS)/dev ## Run the native tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@$(BIN)/python -m pytest -q tests/unit/kernels/test_native_tests.py
 
 bench: build $(STAMPS)/dev ## Measure live and bulk load on this machine
 	@$(BIN)/python -m benchmarks.load
