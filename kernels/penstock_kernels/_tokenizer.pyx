@@ -92,9 +92,18 @@ cdef size_t items_of(const Py_buffer& buffer) noexcept:
     return buffer.len // buffer.itemsize
 
 
-cdef object empty(size_t count, dtype, void** data):
+# Looked up once: a short call makes five arrays.
+cdef object NEW = np.empty
+cdef object BOOL = np.dtype(np.bool_)
+cdef object INT8 = np.dtype(np.int8)
+cdef object INT32 = np.dtype(np.int32)
+cdef object INT64 = np.dtype(np.int64)
+cdef object UINT8 = np.dtype(np.uint8)
+
+
+cdef object empty(size_t count, object dtype, void** data):
     """A new array, and where its elements are; the array is what keeps them."""
-    array = np.empty(count, dtype)
+    array = NEW(count, dtype)
     cdef Py_buffer buffer
     PyObject_GetBuffer(array, &buffer, PyBUF_WRITABLE | PyBUF_C_CONTIGUOUS)
     data[0] = buffer.buf
@@ -124,7 +133,7 @@ cdef class Tokenizer:
         cdef const char* data = <const char*>self._blob.buf
         if <uintptr_t>data % 8:
             # The core reads records in place; an array of our own lies as they need it.
-            self._aligned = empty(self._blob.len, np.uint8, <void**>&data)
+            self._aligned = empty(self._blob.len, UINT8, <void**>&data)
             memcpy(<void*>data, self._blob.buf, self._blob.len)
         self._tokenizer = open_tokenizer(string_view(data, self._blob.len), with_fast_path)
         self._encoder = new BatchEncoder(self._tokenizer[0], cache_bytes, threads_max)
@@ -262,11 +271,11 @@ cdef class Tokenizer:
             self._fail(result, options)
         cdef size_t rows = encoded.rows(), tokens = encoded.tokens()
         cdef PackedOutput out
-        ids = empty(tokens, np.int32, <void**>&out.ids)
-        type_ids = empty(tokens, np.uint8, <void**>&out.type_ids)
-        starts = empty(rows + 1, np.int64, <void**>&out.starts)
-        truncated = empty(rows, np.bool_, <void**>&out.truncated)
-        valid = empty(rows, np.bool_, <void**>&out.valid)
+        ids = empty(tokens, INT32, <void**>&out.ids)
+        type_ids = empty(tokens, UINT8, <void**>&out.type_ids)
+        starts = empty(rows + 1, INT64, <void**>&out.starts)
+        truncated = empty(rows, BOOL, <void**>&out.truncated)
+        valid = empty(rows, BOOL, <void**>&out.valid)
         offsets = special_mask = word_ids = sequence_ids = samples = None
         out.offsets = NULL
         out.special_mask = NULL
@@ -274,15 +283,15 @@ cdef class Tokenizer:
         out.sequence_ids = NULL
         out.samples = NULL
         if compiled.encode.return_offsets:
-            offsets = empty(2 * tokens, np.int32, <void**>&out.offsets).reshape(tokens, 2)
+            offsets = empty(2 * tokens, INT32, <void**>&out.offsets).reshape(tokens, 2)
         if compiled.encode.return_special_mask:
-            special_mask = empty(tokens, np.uint8, <void**>&out.special_mask)
+            special_mask = empty(tokens, UINT8, <void**>&out.special_mask)
         if compiled.encode.return_word_ids:
-            word_ids = empty(tokens, np.int32, <void**>&out.word_ids)
+            word_ids = empty(tokens, INT32, <void**>&out.word_ids)
         if compiled.encode.return_sequence_ids:
-            sequence_ids = empty(tokens, np.int8, <void**>&out.sequence_ids)
+            sequence_ids = empty(tokens, INT8, <void**>&out.sequence_ids)
         if compiled.encode.return_overflow:
-            samples = empty(rows, np.int32, <void**>&out.samples)
+            samples = empty(rows, INT32, <void**>&out.samples)
         if tokens < HOLD_GIL_BYTES:
             encoded.copy_to(out)
         else:
