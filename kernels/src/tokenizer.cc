@@ -229,9 +229,10 @@ struct Tokenizer::Context::Parts {
       return;
     words = {};
     spare = {};
-    chars = {};
-    normalized = {};
-    char_of_byte = {};
+    // Braces alone would assign an empty list and keep the memory.
+    chars = AlignedText();
+    normalized = std::string();
+    char_of_byte = std::vector<std::uint32_t>();
   }
 };
 

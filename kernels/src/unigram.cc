@@ -18,7 +18,7 @@ std::size_t char_size(char first) noexcept {
 
 template <typename T>
 void give_back_if_large(std::vector<T>& items) {
-  if (items.capacity() > kBytesKept) items = {};
+  if (items.capacity() > kBytesKept) items = std::vector<T>();
 }
 
 }  // namespace
@@ -26,6 +26,13 @@ void give_back_if_large(std::vector<T>& items) {
 std::size_t UnigramScratch::bytes() const noexcept {
   return cuts.capacity() * sizeof(UnigramCut) + nodes_.capacity() * sizeof(Node) + text_.capacity() +
          char_of_byte_.capacity() * sizeof(std::uint32_t);
+}
+
+void UnigramScratch::give_back_if_large() {
+  penstock::give_back_if_large(cuts);
+  penstock::give_back_if_large(nodes_);
+  penstock::give_back_if_large(char_of_byte_);
+  if (text_.capacity() > kBytesKept) text_ = std::string();
 }
 
 Unigram::Unigram(const BlobView& blob)
@@ -105,7 +112,6 @@ void Unigram::cut_text(std::string_view word, UnigramScratch& scratch) const {
     end = begin;
   }
   std::reverse(cuts.begin(), cuts.end());
-  give_back_if_large(scratch.nodes_);
 }
 
 void Unigram::cut(const AlignedChar* begin, const AlignedChar* end, std::int32_t word, Scratch& scratch,
@@ -121,9 +127,7 @@ void Unigram::cut(const AlignedChar* begin, const AlignedChar* end, std::int32_t
   out.grow(room.cuts.size());
   for (const UnigramCut& cut : room.cuts)
     out.push(cut.id, begin[room.char_of_byte_[cut.begin]].begin, begin[room.char_of_byte_[cut.end - 1]].end, word);
-  give_back_if_large(room.cuts);
-  give_back_if_large(room.char_of_byte_);
-  if (room.text_.capacity() > kBytesKept) room.text_ = {};
+  room.give_back_if_large();
 }
 
 }  // namespace penstock

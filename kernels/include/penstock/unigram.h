@@ -22,10 +22,12 @@ struct UnigramCut {
   std::uint32_t end;
 };
 
-// What cutting needs in each thread; keeps its buffers but gives back what a very long word needed.
+// What cutting needs in each thread.
 class UnigramScratch final : public Scratch {
  public:
   std::size_t bytes() const noexcept override;
+  // Gives back what a very long word needed. cut() does so itself.
+  void give_back_if_large();
 
   // The last word's tokens.
   std::vector<UnigramCut> cuts;
