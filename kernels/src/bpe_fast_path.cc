@@ -223,7 +223,7 @@ class BpeFastPath final : public FastPath {
       begin += static_cast<std::int32_t>(count_code_points(first));
       if (text.empty()) return Outcome::kDone;
     }
-    WordWindow& window = room.window.emplace(text, begin);
+    WordWindow& window = room.window.emplace(text, begin, out.with_spans());
     for (;;) {
       if (out.size() >= tokens_wanted) return Outcome::kLimitReached;
       const std::size_t wanted = std::min<std::size_t>(tokens_wanted - out.size(), WordWindow::kWordsMax);
@@ -232,7 +232,7 @@ class BpeFastPath final : public FastPath {
       emit(window, words, room, out);
       if (window.is_finished()) return Outcome::kDone;
       window.starts[0] = window.starts[words];
-      window.points[0] = window.points[words];
+      if (window.with_points) window.points[0] = window.points[words];
       window.count = 1;
     }
   }
@@ -347,7 +347,8 @@ class BpeFastPath final : public FastPath {
       // Where one word is missing soon after another, more will be: text of a kind that is new to the cache.
       if (word >= seen && word - missed < kNear) seen = prefetch_missing(window, word + 1, words, room.cache);
       missed = word;
-      emit_word(sought(window, word), {window.points[word], first_word + static_cast<std::int32_t>(word), false}, room, out);
+      const std::int32_t point = window.with_points ? window.points[word] : 0;
+      emit_word(sought(window, word), {point, first_word + static_cast<std::int32_t>(word), false}, room, out);
       ++word;
     }
   }

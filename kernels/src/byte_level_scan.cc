@@ -192,9 +192,10 @@ const ByteLevelClasses& ByteLevelClasses::get() {
   return classes;
 }
 
-WordWindow::WordWindow(std::string_view whole_text, std::int32_t first_code_point) noexcept
+WordWindow::WordWindow(std::string_view whole_text, std::int32_t first_code_point, bool counts_points) noexcept
     : text(whole_text.data()),
       size(whole_text.size()),
+      with_points(counts_points),
       shift(first_code_point),
       tail_begin(whole_text.size() > 16 ? whole_text.size() - 16 : 0) {
   std::memset(tail, 0, sizeof tail);

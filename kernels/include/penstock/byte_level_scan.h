@@ -45,7 +45,8 @@ struct WordWindow {
   static constexpr std::uint32_t kWordsMax = 256;
   static constexpr std::uint32_t kRoom = kWordsMax + 64 + 16;  // a block has up to 64; written 8 at a time
 
-  WordWindow(std::string_view whole_text, std::int32_t first_code_point) noexcept;
+  // Without points the code points of starts are not counted.
+  WordWindow(std::string_view whole_text, std::int32_t first_code_point, bool counts_points) noexcept;
 
   // What the loops below need between blocks.
   struct Carry {
@@ -58,6 +59,7 @@ struct WordWindow {
   const char* text;
   std::size_t size;
   std::size_t at = 0;       // bytes scanned
+  bool with_points;
   std::int32_t shift;       // code point index of a byte less its position: of the next block
   std::uint32_t count = 0;  // starts found
   Carry carry;
@@ -65,7 +67,7 @@ struct WordWindow {
   char tail[32];            // its end, and zeros: words near the end are read here
 
   std::uint32_t starts[kRoom];
-  std::int32_t points[kRoom];  // the starts in code points
+  std::int32_t points[kRoom];  // the starts in code points; nothing without points
   std::uint32_t buckets[kWordsMax + 64];
   ShortKey keys[kWordsMax + 64];
 
