@@ -59,7 +59,14 @@ inline std::size_t contraction(const char* text, std::size_t size) noexcept {
   return ((first == 'r' || first == 'v') && second == 'e') || (first == 'l' && second == 'l') ? 3 : 0;
 }
 
-enum AsciiBit : std::uint8_t { kLetterBit = 1, kNumberBit = 2, kSpaceBit = 4, kBlankBit = 8, kQuoteBit = 16, kHighBit = 32 };
+enum AsciiBit : std::uint8_t {
+  kLetterBit = 1,
+  kNumberBit = 2,
+  kSpaceBit = 4,
+  kBlankBit = 8,
+  kQuoteBit = 16,
+  kHighBit = 32,
+};
 
 constexpr std::array<std::uint8_t, 256> ascii_bits() noexcept {
   std::array<std::uint8_t, 256> bits{};
@@ -204,7 +211,8 @@ WordWindow::WordWindow(std::string_view whole_text, std::int32_t first_code_poin
 
 Instructions best_instructions() noexcept {
 #if defined(__x86_64__)
-  const bool has_bits = __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt");
+  const bool has_bits =
+      __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt");
   if (!has_bits || !__builtin_cpu_supports("avx2")) return Instructions::kPortable;
   const bool has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                           __builtin_cpu_supports("avx512vl");
