@@ -87,7 +87,14 @@ def strip(*, left: bool, right: bool) -> Json:
     return {"type": "Strip", "strip_left": left, "strip_right": right}
 
 
-PRECOMPILED = {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(charsmap(ODD_MAP)).decode()}
+def precompiled(replacements: dict[str, str]) -> Json:
+    return {
+        "type": "Precompiled",
+        "precompiled_charsmap": base64.b64encode(charsmap(replacements)).decode(),
+    }
+
+
+PRECOMPILED = precompiled(ODD_MAP)
 QUOTES = {"type": "Replace", "pattern": {"String": "``"}, "content": '"'}
 WHITESPACE = {"type": "WhitespaceSplit"}
 CHAINS: dict[str, tuple[Json | None, Json]] = {
@@ -197,6 +204,17 @@ def test_words_that_are_not_cut_apart_take_the_general_way() -> None:
     assert sides.fast.path_name == "general"
     for text in varied_texts(40, seed=8):
         sides.check(text)
+
+
+@pytest.mark.parametrize("replacements", [{" ": "x"}, {" \u0301": "y"}, {"\n": " "}, {"\r": " "}])
+def test_maps_that_change_words_by_what_is_around_them_take_the_general_way(
+    replacements: dict[str, str],
+) -> None:
+    sides = Sides(tokenizer_json((precompiled(replacements), metaspace("always"))))
+    assert sides.fast.path_name == "general"
+    rng = random.Random(9)
+    for _ in range(100):
+        sides.check("".join(rng.choices("xyz \r\n\u0301", k=8)))
 
 
 @settings(max_examples=60, deadline=None)
