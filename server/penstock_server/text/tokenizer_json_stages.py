@@ -168,7 +168,9 @@ def _replace(section: msgspec.Raw) -> Normalizers:
 
 def _prepend(section: msgspec.Raw) -> Normalizers:
     text = read(section, _Prepend, "normalizer Prepend").prepend
-    return (spec.Prepend(text),) if text else ()
+    if not text:  # tokenizers adds nothing then, but moves the offsets of the first character to (0, 0)
+        raise Unsupported("normalizer Prepend of an empty text")
+    return (spec.Prepend(text),)
 
 
 def _precompiled(section: msgspec.Raw) -> Normalizers:

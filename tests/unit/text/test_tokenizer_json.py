@@ -332,6 +332,7 @@ UNSUPPORTED: list[tuple[Json, str]] = [
         {"normalizer": {"type": "Replace", "pattern": {"String": ""}, "content": " "}},
         "normalizer Replace of an empty text",
     ),
+    ({"normalizer": {"type": "Prepend", "prepend": ""}}, "normalizer Prepend of an empty text"),
     (
         {
             "normalizer": {
