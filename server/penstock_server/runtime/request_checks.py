@@ -13,6 +13,7 @@ from penstock_server.models.loaded import LoadedModel
 from penstock_server.runtime.request_ticket import TextRow
 
 _VIOLATIONS_MAX = 20
+_UTF8_BYTES_MAX = 4  # of a character
 
 
 def check_rows(rows: Sequence[TextRow], limits: RequestLimits, *, allow_empty: bool) -> None:
@@ -27,9 +28,11 @@ def check_rows(rows: Sequence[TextRow], limits: RequestLimits, *, allow_empty: b
         raise InvalidRequest.of_field(
             "inputs", f"has {len(rows):,} rows; at most {limits.rows_max:,} are allowed: split it"
         )
+    safe_chars = limits.text_bytes_max // _UTF8_BYTES_MAX
     violations = [
         FieldViolation(f"inputs[{index}].{name}", problem)
         for index, row in enumerate(rows)
+        if row.pair is not None or not 0 < len(row.text) <= safe_chars
         for name, text in (("text", row.text), ("text_pair", row.pair))
         if text is not None and (problem := _problem_of(text, limits.text_bytes_max, allow_empty=allow_empty))
     ]
@@ -87,6 +90,6 @@ def _problem_of(text: str, bytes_max: int, *, allow_empty: bool) -> str:
     if not text and not allow_empty:
         return "is empty; leave out empty texts"
     # Most texts are far below the limit; only those that might exceed it are measured in bytes.
-    if len(text) * 4 > bytes_max and len(text.encode()) > bytes_max:
+    if len(text) * _UTF8_BYTES_MAX > bytes_max and len(text.encode()) > bytes_max:
         return f"is longer than {bytes_max:,} bytes; cut it into parts"
     return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,9 +20,8 @@ from penstock_server.runtime.clock import Clock
 from penstock_server.runtime.dispatcher import Dispatcher
 
 
-@dataclass(frozen=True, slots=True)
-class TextRow:
-    """A text or text pair as it came."""
+class TextRow(msgspec.Struct, frozen=True, gc=False):
+    """A text or text pair as it came. Not a dataclass: making those took half the time to read a request."""
 
     text: str
     pair: str | None = None
