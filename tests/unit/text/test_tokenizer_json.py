@@ -75,7 +75,7 @@ NORMALIZERS: list[tuple[Json, tuple[spec.Normalizer, ...]]] = [
     ({"pattern": {"String": "."}, "content": ""}, (spec.Replace(".", ""),)),
     ({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}, (spec.ReplaceSpaceRuns(" "),)),
     ({"type": "Prepend", "prepend": "\u2581"}, (spec.Prepend("\u2581"),)),
-    ({"prepend": ""}, ()),
+    ({"prepend": "x"}, (spec.Prepend("x"),)),
     (
         {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(CHARSMAP).decode()},
         (spec.Precompiled(CHARSMAP),),
