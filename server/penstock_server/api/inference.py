@@ -92,7 +92,9 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         )
         # Off the event loop: a response may hold a million tokens.
         return await self._inference.off_loop(
-            rows, lambda: _tokens_to_proto(tokenised, with_tokens=request.return_tokens)
+            rows,
+            lambda: _tokens_to_proto(tokenised, with_tokens=request.return_tokens),
+            written=tokenised.tokens,
         )
 
     async def Stream(  # noqa: N802 - gRPC's name
