@@ -27,8 +27,8 @@ from penstock_server.runtime.request_ticket import InferenceCall, RequestTicket,
 
 # Work of up to this cost is done on the event loop, where it takes at most about a millisecond; an ordinary
 # text takes a thirtieth of that, less than the hop to a thread and back. The unit is an ASCII character.
-# Measured 2026-11-24 (Zen 4, texts never seen before, the slowest of six vocabularies): 0.09 us a character of
-# ASCII, 0.27 of others, 0.3 a token that is written to a message and 3 a row.
+# Measured 2026-11-24 (Zen 4, texts never seen before, the slowest of six vocabularies): 0.09 us for one of
+# ASCII, 0.27 for others, 0.3 for a token that is written to a message and 3 for a row.
 _INLINE_COST_MAX = 12 * 1024
 _WIDE_CHARACTER_COST = 3
 _TOKEN_COST = 4
