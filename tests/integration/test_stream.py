@@ -108,6 +108,20 @@ def vector(embedding: common_pb2.Embedding) -> NDArray[np.float32]:
     return np.frombuffer(embedding.packed, "<f4")
 
 
+def test_text_too_large_for_the_event_loop_is_answered_in_its_turn(
+    live_server: ServerThread, embed: Any
+) -> None:
+    texts = ["before", "a long text \u65e5\u672c " * 2_000, "after"]
+    with Talk(live_server.address, model="minilm") as talk:
+        for index, text in enumerate(texts):
+            talk.text(f"{index}", text)
+        results = list(talk.results())
+
+    assert [result.id for result in results] == ["0", "1", "2"]
+    streamed = np.stack([vector(result.embedding) for result in results])
+    np.testing.assert_allclose(streamed, embed(*texts), atol=1e-5)
+
+
 def test_stream_answers_like_unary_calls_and_in_order(live_server: ServerThread, embed: Any) -> None:
     texts = [f"text {i} " + "with more words " * (i * 7 % 23) for i in range(100)]
     with Talk(live_server.address, model="minilm") as talk:

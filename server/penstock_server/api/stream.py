@@ -20,10 +20,10 @@ from penstock_server.api.stream_codec import (
 )
 from penstock_server.config import RequestLimits
 from penstock_server.domain.answer import Answer
-from penstock_server.domain.errors import Draining, FieldViolation, InvalidRequest
+from penstock_server.domain.errors import Draining, InvalidRequest
 from penstock_server.domain.tasks import Task
 from penstock_server.runtime.inference import Inference
-from penstock_server.runtime.request_ticket import InferenceCall, RequestTicket, TextRow
+from penstock_server.runtime.request_ticket import InferenceCall, LateTicket, RequestTicket, TextRow
 from penstock_server.runtime.stream_events import TimerClock
 from penstock_server.runtime.stream_session import StreamSession
 
@@ -91,7 +91,7 @@ class _Texts:
         self._inference = inference
         self._call = call
 
-    def submit(self, text: str, pair: str | None, *, deadline_ns: int | None) -> RequestTicket:
+    def submit(self, text: str, pair: str | None, *, deadline_ns: int | None) -> RequestTicket | LateTicket:
         """Submits one text.
 
         Raises:
@@ -99,19 +99,7 @@ class _Texts:
         """
         if pair is not None and self._call.task.task is Task.EMBED:
             raise InvalidRequest.of_field("input.text_pair", "this task takes single texts only")
-        try:
-            return self._inference.submit(replace(self._call, deadline_ns=deadline_ns), TextRow(text, pair))
-        except InvalidRequest as err:
-            raise _of_one_text(err) from err
-
-
-def _of_one_text(error: InvalidRequest) -> InvalidRequest:
-    """Names a stream's one ``input`` where a request of many texts has ``inputs[0]``."""
-    violations = [
-        FieldViolation(violation.field.replace("inputs[0]", "input"), violation.description)
-        for violation in error.violations
-    ]
-    return InvalidRequest(error.message.replace("inputs[0]", "input"), violations, **error.metadata)
+        return self._inference.submit(replace(self._call, deadline_ns=deadline_ns), TextRow(text, pair))
 
 
 def _opened(call: InferenceCall, opening: Opening) -> inference_pb2.StreamResponse:

@@ -22,8 +22,14 @@ from penstock_server.models.loaded import LoadedModel
 from penstock_server.runtime.clock import Clock
 from penstock_server.runtime.dispatcher import Dispatcher
 from penstock_server.runtime.model_table import ModelTable
-from penstock_server.runtime.request_checks import check_rows, check_tokens_max, has_pairs, refuse_truncated
-from penstock_server.runtime.request_ticket import InferenceCall, RequestTicket, TextRow
+from penstock_server.runtime.request_checks import (
+    check_rows,
+    check_tokens_max,
+    has_pairs,
+    naming_one_text,
+    refuse_truncated,
+)
+from penstock_server.runtime.request_ticket import InferenceCall, LateTicket, RequestTicket, TextRow
 
 # Work of up to this cost is done on the event loop, where it takes at most about a millisecond; an ordinary
 # text takes a thirtieth of that, less than the hop to a thread and back. The unit is an ASCII character.
@@ -100,13 +106,27 @@ class Inference:
         ticket.submit(tokens, self._class_of(call.options, tokens), self._dispatcher)
         return await ticket.answer()
 
-    def submit(self, call: InferenceCall, row: TextRow) -> RequestTicket:
-        """Queues one text of a stream and returns at once. Raises as ``answer`` does."""
+    def submit(self, call: InferenceCall, row: TextRow) -> RequestTicket | LateTicket:
+        """Queues one text of a stream, a large one once a thread has tokenised it, and returns at once.
+
+        Raises:
+            PenstockError: The text was refused. What only the tokens of a large one show, its answer raises.
+        """
         ticket = RequestTicket(call, self._clock, self._clock.now_ns())
-        self._check(call, [row])
-        tokens = self._encode(call, [row])
-        ticket.submit(tokens, call.options.request_class or RequestClass.LIVE, self._dispatcher)
+        with naming_one_text():
+            self._check(call, [row])
+            if _reading_cost([row]) > _INLINE_COST_MAX:
+                return LateTicket(ticket, lambda: self._submit_late(ticket, call, row))
+            self._queue_one(ticket, call, self._encode(call, [row]))
         return ticket
+
+    async def _submit_late(self, ticket: RequestTicket, call: InferenceCall, row: TextRow) -> None:
+        with naming_one_text():
+            tokens = await self.off_loop([row], lambda: self._encode(call, [row]))
+            self._queue_one(ticket, call, tokens)
+
+    def _queue_one(self, ticket: RequestTicket, call: InferenceCall, tokens: TokenRows) -> None:
+        ticket.submit(tokens, call.options.request_class or RequestClass.LIVE, self._dispatcher)
 
     async def tokenise(
         self,

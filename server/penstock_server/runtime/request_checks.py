@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -79,6 +80,20 @@ def refuse_truncated(tokens: TokenRows, tokens_max: int | None) -> None:
     problem = f"has more than {tokens_max} tokens, and truncation is off; shorten it or allow truncation"
     violations = [FieldViolation(f"inputs[{index}].text", problem) for index in indices[:_VIOLATIONS_MAX]]
     raise InvalidRequest(f"{violations[0].field}: {problem}", violations)
+
+
+@contextmanager
+def naming_one_text() -> Generator[None]:
+    """Names a stream's one ``input`` in what is refused, where a request of many texts has ``inputs[0]``."""
+    try:
+        yield
+    except InvalidRequest as err:
+        violations = [
+            FieldViolation(violation.field.replace("inputs[0]", "input"), violation.description)
+            for violation in err.violations
+        ]
+        message = err.message.replace("inputs[0]", "input")
+        raise InvalidRequest(message, violations, **err.metadata) from err
 
 
 def has_pairs(rows: Sequence[TextRow]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -127,3 +128,34 @@ class RequestTicket:
             tokens=int(work.tokens.starts[-1]),
             truncated_rows=int(np.count_nonzero(work.tokens.truncated)),
         )
+
+
+class LateTicket:
+    """The ticket of a text that is not queued yet: a thread tokenises it first, while its answer is awaited.
+
+    Args:
+        ticket: The text's ticket.
+        submit: Tokenises and queues the text; raises a PenstockError if it is refused.
+    """
+
+    def __init__(self, ticket: RequestTicket, submit: Callable[[], Awaitable[None]]) -> None:
+        self._ticket = ticket
+        self._submit = submit
+
+    @property
+    def is_started(self) -> bool:
+        """Whether the text has been put into a batch."""
+        return self._ticket.is_started
+
+    def cancel(self) -> None:
+        """Drops the text if it is queued; before that, cancel the wait for its answer."""
+        self._ticket.cancel()
+
+    async def answer(self) -> Answer:
+        """Queues the text and waits for the answer. Cancelling the wait drops the text.
+
+        Raises:
+            PenstockError: The text was refused or could not be computed.
+        """
+        await self._submit()
+        return await self._ticket.answer()
