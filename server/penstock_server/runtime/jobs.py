@@ -43,6 +43,7 @@ from penstock_server.runtime.job_progress import JobTracker, News
 from penstock_server.runtime.job_results import ResultReader
 from penstock_server.runtime.job_run import JobRun, WorkSubmitter
 from penstock_server.runtime.job_tasks import JobTasks
+from penstock_server.runtime.request_checks import check_tokens_max
 
 _MODEL_WAIT_S = 0.5
 # How long the journal is left alone after it found the disk full. Chosen: people make room within minutes.
@@ -482,11 +483,4 @@ def _check(spec: JobSpec, model: LoadedModel) -> None:
         raise InvalidRequest.of_field(
             "spec.text_pair_column", "must be empty; this task takes single texts only"
         )
-    if spec.options.tokens_max is not None:
-        low = model.tokenizer.special_tokens_count(has_pairs) + 1
-        high = model.manifest.tokens_max
-        if not low <= spec.options.tokens_max <= high:
-            raise InvalidRequest.of_field(
-                "spec.options.tokens_max",
-                f"is {spec.options.tokens_max}; this model allows {low} to {high} (0 for its default)",
-            )
+    check_tokens_max(model, spec.options.tokens_max, pairs=has_pairs, field="spec.options.tokens_max")

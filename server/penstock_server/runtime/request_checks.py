@@ -44,7 +44,12 @@ def check_rows(rows: Sequence[TextRow], limits: RequestLimits, *, allow_empty: b
 
 
 def check_tokens_max(
-    model: LoadedModel, tokens_max: int | None, *, pairs: bool, bounded: bool = True
+    model: LoadedModel,
+    tokens_max: int | None,
+    *,
+    pairs: bool,
+    bounded: bool = True,
+    field: str = "options.tokens_max",
 ) -> None:
     """Refuses a token limit that leaves no room for a token of each text, or is above the model's.
 
@@ -53,6 +58,7 @@ def check_tokens_max(
         tokens_max: The limit asked for; None is always right.
         pairs: Whether there are pairs, which have more special tokens.
         bounded: Whether the model's own limit holds.
+        field: What the limit is called in the request.
 
     Raises:
         InvalidRequest: It is out of range.
@@ -64,7 +70,7 @@ def check_tokens_max(
     if not low <= tokens_max <= high:
         allowed = f"{low} to {high}" if bounded else f"{low} and more"
         raise InvalidRequest.of_field(
-            "options.tokens_max", f"is {tokens_max}; this model allows {allowed} (0 for its default)"
+            field, f"is {tokens_max}; this model allows {allowed} (0 for its default)"
         )
 
 

@@ -19,7 +19,7 @@ from penstock_server.domain.errors import (
     UnknownModel,
     WrongState,
 )
-from penstock_server.domain.job import FileFormat, InputColumns, Job, JobState, RowSelection
+from penstock_server.domain.job import FileFormat, InputColumns, Job, JobSpec, JobState, RowSelection
 from penstock_server.domain.model import ModelKey
 from penstock_server.domain.tasks import RequestOptions, Task, TaskOptions, Truncation
 from tests.support.bulk_jobs import MODEL, Bench, settle
@@ -287,6 +287,21 @@ async def test_an_input_that_cannot_be_used_fails_the_job_with_the_columns(bench
     assert await bench.read(job.id) == []
     with pytest.raises(WrongState, match="FAILED"):
         await bench.runner.result_file(job.id, FileFormat.JSONL, RowSelection.ALL)
+
+
+async def test_a_limit_that_leaves_a_pair_no_token_of_one_text_is_refused(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, LIMITS, Task.CLASSIFY)
+    await bench.start()
+    upload_id = bench.upload("rows.jsonl", b'{"text": "a", "other": "b"}\n')
+
+    def spec(tokens_max: int) -> JobSpec:
+        options = RequestOptions(tokens_max=tokens_max)
+        return bench.spec(upload_id, columns=InputColumns("text", "other"), options=options)
+
+    with pytest.raises(InvalidRequest, match=r"^spec\.options\.tokens_max: is 4; this model allows 5 to"):
+        await bench.runner.create(spec(4))
+    await bench.runner.create(spec(5))
+    await bench.stop()
 
 
 async def test_what_can_never_work_is_refused_when_the_job_is_created(bench: Bench) -> None:
