@@ -60,6 +60,8 @@ cdef class Column:
             raise ValueError(f"offsets must be int32 or int64, not {dtype}")
         PyObject_GetBuffer(offsets, &self.offsets, PyBUF_C_CONTIGUOUS)
         self.held = 2
+        if self.offsets.itemsize != dtype.itemsize:
+            raise ValueError(f"offsets must be an array of {dtype}, not of items of {self.offsets.itemsize} bytes")
         if self.offsets.len == 0:
             raise ValueError("offsets must have one element more than there are rows")
 

@@ -195,7 +195,8 @@ ByteLevelClasses::ByteLevelClasses() {
 }
 
 const ByteLevelClasses& ByteLevelClasses::get() {
-  static const ByteLevelClasses classes;
+  // Never destroyed: threads may still encode while the process ends.
+  static const ByteLevelClasses& classes = *new const ByteLevelClasses;
   return classes;
 }
 

@@ -80,6 +80,14 @@ struct PaddedRun {
 
 }  // namespace
 
+namespace {
+
+// Leases of any pool that this thread has. Python may run a finaliser or a signal handler in the middle of a call,
+// and one that encodes must not wait for what its own thread has.
+thread_local std::size_t leases_held = 0;
+
+}  // namespace
+
 struct ContextPool::State {
   const std::uint64_t generation = fork_generation();
   std::mutex mutex;
@@ -122,13 +130,14 @@ void ContextPool::take_from(State& state, Lease& lease) {
     state.idle.pop_back();
   }
   taken.pool_ = this;
+  ++leases_held;
   lease.swap(taken);
 }
 
 bool ContextPool::try_take(Lease& lease) {
   State& state = *this->state();
   const std::lock_guard lock(state.mutex);
-  if (state.idle.empty() && state.made == contexts_max_) return false;
+  if (state.idle.empty() && state.made >= contexts_max_) return false;
   take_from(state, lease);
   return true;
 }
@@ -136,7 +145,7 @@ bool ContextPool::try_take(Lease& lease) {
 void ContextPool::take(Lease& lease) {
   State& state = *this->state();
   std::unique_lock lock(state.mutex);
-  state.given_back.wait(lock, [&] { return !state.idle.empty() || state.made < contexts_max_; });
+  state.given_back.wait(lock, [&] { return !state.idle.empty() || state.made < contexts_max_ || leases_held; });
   take_from(state, lease);
 }
 
@@ -150,13 +159,21 @@ void ContextPool::give_back(EncodeContext* context) noexcept {
   State& state = *state_.load(std::memory_order_acquire);
   {
     const std::lock_guard lock(state.mutex);
-    state.idle.emplace_back(context);
+    if (state.idle.size() < contexts_max_) {
+      state.idle.emplace_back(context);
+      context = nullptr;
+    } else {
+      --state.made;
+    }
   }
   state.given_back.notify_one();
+  delete context;  // one too many
 }
 
 ContextPool::Lease::~Lease() {
-  if (context_) pool_->give_back(context_);
+  if (!context_) return;
+  --leases_held;
+  pool_->give_back(context_);
 }
 
 std::size_t EncodedBatch::rows() const noexcept {

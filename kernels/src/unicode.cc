@@ -195,7 +195,8 @@ std::size_t UnicodeTables::bytes() const noexcept {
 }
 
 const UnicodeTables& UnicodeTables::get() {
-  static const UnicodeTables tables;
+  // Never destroyed: threads may still encode while the process ends.
+  static const UnicodeTables& tables = *new const UnicodeTables;
   return tables;
 }
 

@@ -70,7 +70,8 @@ struct EncodeContext {
   std::vector<std::uint8_t> has_second;
 };
 
-// Contexts that were made so far, at most `contexts_max`. Any number of threads may share one.
+// Contexts that were made so far, at most `contexts_max` but for what nested calls need. Any number of threads may
+// share one. A lease stays with the thread that took it.
 class ContextPool {
  public:
   ContextPool(const Tokenizer& tokenizer, std::size_t cache_bytes, std::size_t contexts_max);
@@ -104,7 +105,7 @@ class ContextPool {
 
   // Lends an idle context, or a new one; false if all are lent. Throws std::bad_alloc.
   bool try_take(Lease& lease);
-  // Waits until there is one.
+  // Waits until there is one; a thread that has a lease gets one more at once, for it might wait for itself.
   void take(Lease& lease);
 
  private:
