@@ -23,8 +23,7 @@ struct Words {
   struct Word {
     std::uint32_t begin;  // of chars
     std::uint32_t end;
-    // Where the original slice of this split begins, in code points. It is not always its first character's
-    // begin: a whole piece keeps its own begin although normalisers removed its first characters.
+    // Where the original slice of this split begins, in code points: where its first character that is left does.
     std::int32_t origin;
 
     bool operator==(const Word&) const = default;
