@@ -269,11 +269,12 @@ void Tokenizer::tokenize(std::string_view text, const TokenizeOptions& options, 
   if (tokens.empty() || !tokens.may_match(text)) {
     if (!text.empty()) tokenize_piece({text, 0}, options, context, out);
   } else {
-    CodePointCounter counter(text, 0, options.with_spans);
+    // Begins and ends apart: stripped spaces make tokens overlap, and one counter would go back and forth.
+    CodePointCounter begins(text, 0, options.with_spans), ends = begins;
     tokens.split(text, options.split_special_tokens, [&](const AddedToken* token, std::size_t begin, std::size_t end) {
-      const std::int32_t first = counter.at(begin);
+      const std::int32_t first = begins.at(begin);
       if (!token) return tokenize_piece({text.substr(begin, end - begin), first}, options, context, out);
-      out.push(token->id, first, counter.at(end), out.take_word());
+      out.push(token->id, first, ends.at(end), out.take_word());
       return out.size() < options.tokens_wanted;
     });
   }
@@ -298,12 +299,12 @@ bool Tokenizer::tokenize_piece(const Piece& piece, const TokenizeOptions& option
     return tokenize_generally(piece, true, options, context, out);
   if (!tokens.may_match(piece.text)) return try_fast(piece);
   bool is_unfinished = true;
-  CodePointCounter counter(piece.text, piece.begin, options.with_spans);
+  CodePointCounter begins(piece.text, piece.begin, options.with_spans), ends = begins;
   tokens.split(piece.text, options.split_special_tokens,
                [&](const AddedToken* token, std::size_t begin, std::size_t end) {
-                 const std::int32_t first = counter.at(begin);
+                 const std::int32_t first = begins.at(begin);
                  if (token) {
-                   out.push(token->id, first, counter.at(end), out.take_word());
+                   out.push(token->id, first, ends.at(end), out.take_word());
                    is_unfinished = out.size() < options.tokens_wanted;
                  } else {
                    is_unfinished = try_fast({piece.text.substr(begin, end - begin), first});

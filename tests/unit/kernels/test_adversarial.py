@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from penstock_kernels import EncodeOptions, Tokenizer
+from penstock_kernels import EncodeOptions, Tokenizer, spec
 from penstock_kernels.blob import compile_tokenizer
 from tests.support import fuzz_blobs
 
@@ -59,6 +60,19 @@ def test_time_grows_no_faster_than_the_text(tokenizer: Tokenizer, name: str, wit
 
     # Eight times linear is 128 times, quadratic 256. The floor is the clock's and a page fault's.
     assert seconds(320_000) <= max(128 * seconds(320_000 // 16), 0.05)
+
+
+def test_spaces_that_are_tokens_and_stripped_cost_linear_time() -> None:
+    added = (spec.AddedToken("[S]", 40, rstrip=True), spec.AddedToken(" ", 41, rstrip=True))
+    subject = replace(fuzz_blobs.subjects()["bert-1111"], added_tokens=added)
+    tokenizer = Tokenizer(compile_tokenizer(subject))
+
+    def seconds(spaces: int) -> float:
+        start = time.thread_time()
+        tokenizer.encode(["[S]" + " " * spaces], None, EncodeOptions(return_offsets=True))
+        return time.thread_time() - start
+
+    assert min(seconds(80_000) for _ in range(3)) <= max(128 * min(seconds(5_000) for _ in range(3)), 0.05)
 
 
 def test_cutting_at_the_right_stops_early(tokenizer: Tokenizer) -> None:
