@@ -11,6 +11,7 @@ from pathlib import Path
 from penstock_kernels import spec
 from penstock_kernels.blob import compile_tokenizer
 from penstock_kernels.reference_byte_level import BYTE_CHARACTERS
+from tests.support.charsmaps import charsmap
 
 ADDED = (
     spec.AddedToken("[S]", 20, rstrip=True, lstrip=True, special=True),
@@ -26,6 +27,16 @@ SINGLE = (
 )
 PAIR = (*SINGLE, spec.TemplatePiece(spec.Slot.SECOND, 1), spec.TemplatePiece(spec.Slot.SPECIAL, 1, 26))
 WORDS = ("[U]", "a", "b", "##a", "##b", "ab", "##ab", "\u4e2d", "!", "##\u0307", "i", "\u1100", "##\u1161")
+
+# Deletes, shortens, lengthens, makes spaces, and replaces a whole cluster and what begins one.
+CHARSMAP = spec.Precompiled(
+    charsmap(
+        {
+            "\n": " ", "\r": " ", "\r\n": " ", "\u00a0": " ", "\u200b": "", "\u0130": "i", "\u00c9": "ab",
+            "e\u0301": "a", "\u0323": "", "\u4e2d": "a b", "\uac01": "\u1100\u1161", "\U0001d15e": "\u4e2d",
+        }
+    )
+)  # fmt: skip
 
 
 def wordpiece(normalizer: spec.BertNormalizer | None, added: bool = True) -> spec.TokenizerSpec:
@@ -68,7 +79,7 @@ def byte_level(*normalizers: spec.Normalizer, prefix: bool, added: bool = True) 
 
 
 def unigram(*stages: spec.Normalizer | spec.PreTokenizer, added: bool = True) -> spec.TokenizerSpec:
-    """A SentencePiece chain; the character map is left to the tests of real models."""
+    """A SentencePiece chain."""
     pieces = (
         ("[U]", 0.0), ("\u2581", -2.0), ("\u2581a", -1.5), ("a", -2.5), ("b", -2.5), ("ab", -3.0),
         ("\u2581ab", -4.0), ("\u4e2d", -5.0), ("!", -3.0), ("\u2581b", -3.5), ("aba", -6.0), ("i", -4.0),
@@ -106,6 +117,10 @@ def subjects() -> dict[str, spec.TokenizerSpec]:
         "t5": unigram(spec.Strip(left=False), spec.ReplaceSpaceRuns("\u2581"), spec.Metaspace()),
         "first": unigram(spec.Metaspace(scheme=spec.PrependScheme.FIRST), added=False),
         "albert": unigram(*albert, spec.Metaspace()),
+        "charsmap": unigram(CHARSMAP, spec.ReplaceSpaceRuns(" "), spec.Metaspace(), added=False),
+        "charsmap-general": unigram(CHARSMAP, spec.Metaspace()),
+        "charsmap-split": unigram(CHARSMAP, spec.WhitespaceSplit(), spec.Metaspace(), added=False),
+        "charsmap-strip": unigram(CHARSMAP, spec.Strip(left=False), spec.Metaspace(), added=False),
         "unsplit": unigram(spec.Metaspace(split=False), added=False),
     }  # fmt: skip
 
