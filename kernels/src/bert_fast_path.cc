@@ -44,9 +44,7 @@ struct BertScratch final : Scratch {
 
 // A run of characters that is cut by itself.
 struct Atom {
-  std::string_view piece;   // the text that it is part of
-  std::size_t at;           // where it begins there
-  std::string_view text;    // its bytes, with small ASCII letters if the normaliser makes them
+  std::string_view text;    // with small ASCII letters if the normaliser makes them
   std::int32_t code_point;  // of its first character
 };
 
@@ -176,7 +174,7 @@ void BertFastPath::emit_endless(Place& place, std::size_t size, BertScratch& scr
     if (classes_.of(next_code_point(place.piece, next)) != static_cast<std::uint8_t>(BlockClass::kWord)) break;
   }
   const std::string_view text = place.piece.substr(place.at, end - place.at);
-  cut_any({place.piece, place.at, text, place.code_point}, scratch);
+  cut_any({text, place.code_point}, scratch);
   push_all(scratch.tokens, out);
   place.at = end;
   place.code_point += static_cast<std::int32_t>(count_code_points(text));
@@ -227,13 +225,11 @@ void push_entry(const LongEntry& entry, std::int32_t code_point, TokenBuffer& ou
   out.advance(entry.count);
 }
 
-// Whether the tokens are those of one word and can be told by bytes behind its first code point. Empty ones
-// depend on what stands before the word.
+// Whether the tokens are those of one word and can be told by bytes behind its first code point.
 bool can_be_kept(const std::vector<Token>& tokens, std::int32_t code_point) noexcept {
   return tokens.size() <= LongEntry::kTokensMax &&
          std::all_of(tokens.begin(), tokens.end(), [code_point](const Token& token) {
-           return token.word == 0 && token.begin >= code_point && token.begin < token.end &&
-                  token.end <= code_point + 0xFF;
+           return token.word == 0 && token.end <= code_point + 0xFF;
          });
 }
 
@@ -271,7 +267,7 @@ void keep(const Atom& atom, const std::vector<Token>& tokens, std::uint64_t hash
 void BertFastPath::emit_missing(const Place& place, std::size_t word, BertScratch& scratch, TokenBuffer& out) const {
   const WordScan& scan = scratch.scan;
   const std::size_t begin = scan.begins[word];
-  const Atom atom{place.piece, place.at + begin, {scan.text + begin, std::size_t{scan.ends[word]} - begin},
+  const Atom atom{{scan.text + begin, std::size_t{scan.ends[word]} - begin},
                   place.code_point + static_cast<std::int32_t>(scan.heads_until(begin))};
   const bool may_be_kept = atom.text.size() <= LongEntry::kBytesMax;
   std::uint64_t hash = 0;
@@ -322,15 +318,9 @@ void BertFastPath::cut_any(const Atom& atom, BertScratch& scratch) const {
   AlignedText& chars = scratch.chars;
   chars.clear();
   scratch.tokens.clear();
-  // What NFD inserts at the beginning would stand for the character before: that one comes along, and what
-  // becomes of it is left out.
-  BertNormalizer normalizer(options_, atom.code_point - (atom.at > 0));
-  if (atom.at) {
-    const std::size_t before = previous_start(atom.piece, atom.at);
-    normalizer.append(atom.piece.substr(before, atom.at - before), chars);
-    chars.clear();
-  }
-  normalizer.append(atom.piece.substr(atom.at, atom.text.size()), chars);
+  // That other text stands before it makes no difference: what NFD inserts stands for the character it was
+  // inserted after, and as decompositions are in canonical order, no mark of them is moved before that one.
+  BertNormalizer(options_, atom.code_point).append(atom.text, chars);
 
   const UnicodeTables& tables = UnicodeTables::get();
   const AlignedChar* const end = chars.data() + chars.size();
