@@ -111,9 +111,7 @@ def normalize_precompiled(chars: list[AlignedChar], stage: Precompiled) -> list[
     return list(_align(changes, chars))
 
 
-@lru_cache(maxsize=4)
-def _charsmap(charsmap: bytes) -> Charsmap:
-    return Charsmap(charsmap)
+_charsmap = lru_cache(maxsize=4)(Charsmap)
 
 
 def _replace(old: str, new: str, changes: list[Change]) -> None:

@@ -43,9 +43,11 @@ def cut_unigram(word: list[AlignedChar], model: Unigram) -> list[Token]:
     return _prepared(_Identity(model)).cut(word)
 
 
-@lru_cache(maxsize=4)
-def _prepared(key: _Identity) -> UnigramModel:
+def _prepare(key: _Identity) -> UnigramModel:
     return UnigramModel(key.model)
+
+
+_prepared = lru_cache(maxsize=4)(_prepare)
 
 
 class UnigramModel:

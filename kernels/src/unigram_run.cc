@@ -189,9 +189,11 @@ bool UnigramRun::normalize(const RawWord& word) {
   }
   for (const auto& stage : chain_.stages) stage->apply(chars, scratch_.spare, 0);
   if (chain_.charsmap) {
+    // Of a word that is gone, what was around it may be one cluster now: CR and LF.
+    if (chars.size() < 2) return false;
     GraphemeBreaker breaker;
     breaker.begins(' ');
-    bool is_apart = chars.size() < 2 || breaker.begins(chars[1].code_point);
+    bool is_apart = breaker.begins(chars[1].code_point);
     for (std::size_t i = 2; i < chars.size(); ++i) breaker.begins(chars[i].code_point);
     is_apart &= breaker.begins(' ');
     if (!is_apart) return false;

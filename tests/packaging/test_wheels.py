@@ -148,7 +148,8 @@ def test_the_server_wheel_works_in_another_environment(
         "import penstock, penstock_server, penstock_kernels as k; "
         "from penstock_kernels import blob, spec; "
         "made = spec.TokenizerSpec(spec.WordPiece({'a': 0, '##b': 1, '?': 2}, 2)); "
-        "print(k.Tokenizer.__module__, k.Tokenizer(blob.compile_tokenizer(made)).encode(['ab']).ids.tolist()); "
+        "rows = k.Tokenizer(blob.compile_tokenizer(made)).encode(['ab']); "
+        "print(k.Tokenizer.__module__, rows.ids.tolist()); "
         "print(penstock.__file__, penstock_server.__file__, k.__file__)"
     )
     answer, paths = run(python, "-c", probe, cwd=tmp_path).splitlines()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import random
 from functools import cache
@@ -199,6 +200,14 @@ def test_odd_texts_are_cut_as_the_reference_cuts_them(name: str, *, byte_fallbac
         sides.check(text)
 
 
+@pytest.mark.parametrize("name", ["albert", "deberta", "spaces are words"])
+def test_separators_meet_where_a_word_between_them_goes(name: str) -> None:
+    sides = _sides(name)
+    for size in range(5):
+        for chars in itertools.product("\r\n\u0301\u3000x", repeat=size):
+            sides.check("".join(chars))
+
+
 def test_words_that_are_not_cut_apart_take_the_general_way() -> None:
     sides = Sides(tokenizer_json(UNSPLIT))
     assert sides.fast.path_name == "general"
@@ -220,7 +229,7 @@ def test_maps_that_change_words_by_what_is_around_them_take_the_general_way(
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.text(ALPHABET, max_size=20), max_size=8).map(" ".join))
 def test_texts_of_risky_characters_are_cut_as_the_reference_cuts_them(text: str) -> None:
-    for name in ("xlm-roberta", "deberta", "converted"):
+    for name in ("xlm-roberta", "deberta", "converted", "albert"):
         _sides(name).check(text)
 
 
