@@ -270,11 +270,25 @@ def test_live_call_larger_than_the_live_queue_is_told_to_split(stub: Any) -> Non
     assert "Split it" in error.details()
 
 
-def test_explanations_say_that_they_are_not_built(stub: Any) -> None:
-    error, _ = failure(
-        lambda: stub.Embed(embed_request("x", options=common_pb2.RequestOptions(explain=True)))
-    )
-    assert error.code() is grpc.StatusCode.UNIMPLEMENTED
+def test_an_explanation_accounts_for_every_row(stub: Any) -> None:
+    texts = [f"text {index} " + "and more " * index for index in range(40)]
+    options = common_pb2.RequestOptions(explain=True, tenant="acme")
+    info = stub.Embed(embed_request(*texts, options=options)).info
+    batches = info.explanation.batches
+    assert sum(batch.own_rows for batch in batches) == 40
+    assert sum(batch.tokens for batch in batches) >= info.tokens
+    assert len(batches) > 1
+    assert info.explanation.tenant == "acme"
+    waits = [batch.waited.ToNanoseconds() for batch in batches]
+    assert waits == sorted(waits)
+    for batch in batches:
+        assert batch.tokens <= batch.padded_tokens
+        assert sum(each.rows for each in batch.shared_with) == batch.rows >= batch.own_rows
+        assert 0 < batch.computed.ToNanoseconds() <= info.timings.compute.ToNanoseconds()
+
+
+def test_nothing_is_explained_unasked(stub: Any) -> None:
+    assert not stub.Embed(embed_request("x")).info.HasField("explanation")
 
 
 def test_wrong_task_for_the_model_says_which_it_does(stub: Any) -> None:

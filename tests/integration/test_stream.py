@@ -170,6 +170,14 @@ def test_classification_with_pairs_and_options(live_server: ServerThread) -> Non
     ]
 
 
+def test_each_text_of_a_stream_is_explained(live_server: ServerThread) -> None:
+    with Talk(live_server.address, model="minilm", options=common_pb2.RequestOptions(explain=True)) as talk:
+        talk.text("one", "first")
+        talk.text("two", "second")
+        explanations = [result.info.explanation for result in talk.results()]
+    assert [[batch.own_rows for batch in each.batches] for each in explanations] == [[1], [1]]
+
+
 def test_the_latest_draft_wins_under_load(live_server: ServerThread) -> None:
     drafts = 300
     fields = {"order": inference_pb2.STREAM_ORDER_AS_READY, "max_in_flight": 1}

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         Violation,
         WrongStateError,
     )
+    from penstock.explanations import BatchExplanation, Explanation
     from penstock.jobs import Job, Progress, RowResult
     from penstock.models import HealthStatus, Model, ModelVersion
     from penstock.options import (
@@ -80,6 +81,7 @@ _HOMES = {
         "TaskNotSupportedError UnauthenticatedError UnavailableError UnimplementedError Violation "
         "WrongStateError"
     ),
+    "explanations": "BatchExplanation Explanation",
     "jobs": "Job Progress RowResult",
     "models": "HealthStatus Model ModelVersion",
     "options": (
@@ -95,6 +97,7 @@ __all__ = [
     "Aggregation",
     "AnswerInfo",
     "AsyncClient",
+    "BatchExplanation",
     "CallCancelledError",
     "Classification",
     "Classifications",
@@ -103,6 +106,7 @@ __all__ = [
     "DeadlineExceededError",
     "Embedding",
     "Embeddings",
+    "Explanation",
     "FailedPreconditionError",
     "FileFormat",
     "HealthStatus",

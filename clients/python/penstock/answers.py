@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, Self, TypeVar, cast, overload
+from typing import Generic, Self, TypeVar, cast, overload
 
+from penstock.explanations import Explanation
 from penstock.options import RequestClass
+from penstock.times import seconds_of
 from penstock.v1 import common_pb2, inference_pb2
-
-if TYPE_CHECKING:
-    from google.protobuf.duration_pb2 import Duration
 
 T = TypeVar("T")
 
@@ -53,6 +52,9 @@ class AnswerInfo:
         timings: Where the time went.
         tokens: Tokens computed, special tokens included, padding not.
         truncated_rows: Texts whose tokens were cut to the limit.
+        job_id: Id of the job that computes the request, after a demotion to BULK that outlasts the call:
+            there are no answers yet, read them with ``client.bulk.results(job_id)``. Empty otherwise.
+        explanation: What happened to the request; None unless asked for.
     """
 
     model: str = ""
@@ -61,6 +63,8 @@ class AnswerInfo:
     timings: Timings = field(default_factory=Timings)
     tokens: int = 0
     truncated_rows: int = 0
+    job_id: str = ""
+    explanation: Explanation | None = None
 
     @classmethod
     def of(cls, message: common_pb2.AnswerInfo) -> AnswerInfo:
@@ -72,6 +76,8 @@ class AnswerInfo:
             Timings.of(message.timings),
             message.tokens,
             message.truncated_rows,
+            message.job_id,
+            Explanation.of(message.explanation) if message.HasField("explanation") else None,
         )
 
     @classmethod
@@ -83,6 +89,7 @@ class AnswerInfo:
             sum(part.timings.queue_s for part in parts),
             max(part.timings.compute_s for part in parts),
         )
+        explained = [part.explanation for part in parts if part.explanation is not None]
         return cls(
             parts[0].model,
             parts[0].version,
@@ -90,6 +97,8 @@ class AnswerInfo:
             timings,
             sum(part.tokens for part in parts),
             sum(part.truncated_rows for part in parts),
+            next((part.job_id for part in parts if part.job_id), ""),
+            Explanation.joined(explained) if explained else None,
         )
 
 
@@ -254,8 +263,3 @@ class Tokenizations(Answers[Tokens]):
     """The tokens of each text."""
 
     __slots__ = ()
-
-
-def seconds_of(duration: Duration) -> float:
-    """Returns a duration in seconds."""
-    return duration.ToNanoseconds() / 1e9

@@ -135,6 +135,7 @@ def call_options_of(options: CallOptions) -> common_pb2.RequestOptions:
     message.overload_policy = cast(
         common_pb2.OverloadPolicy.ValueType, number_of(OverloadPolicy, options.get("on_overload"))
     )
+    message.explain = options.get("explain", False)
     return message
 
 

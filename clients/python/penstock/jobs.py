@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
-from penstock.answers import Classification, Span, seconds_of
+from penstock.answers import Classification, Span
 from penstock.errors import PenstockError, of_status
 from penstock.exchange import Deadline, Exchange, Method, ask
 from penstock.inputs import (
@@ -22,6 +22,7 @@ from penstock.inputs import (
 from penstock.methods import CREATE_JOB, DELETE_JOB, LIST_JOBS
 from penstock.options import FileFormat, JobOptions, JobState, RowSelection, Task
 from penstock.outcomes import Answer, answer_of
+from penstock.times import seconds_of
 from penstock.v1 import bulk_pb2, common_pb2
 from penstock.vectors import Embedding
 

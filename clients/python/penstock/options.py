@@ -173,11 +173,13 @@ class CallOptions(RowOptions, total=False):
         on_overload: What may happen if the request cannot be computed in time.
         timeout_s: Longest time for the whole call, retries included; None is no limit, unset is the
             client's own ``timeout_s``.
+        explain: Tell in ``info.explanation`` what happened to the request.
     """
 
     request_class: RequestClass | str | None
     on_overload: OverloadPolicy | str | None
     timeout_s: float | None
+    explain: bool
 
 
 class TaskOptions(TypedDict, total=False):

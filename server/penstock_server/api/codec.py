@@ -9,7 +9,8 @@ from google.protobuf import duration_pb2
 
 from penstock.v1 import common_pb2
 from penstock_server.domain.answer import Answer, AnswerInfo, Classifications, Vectors
-from penstock_server.domain.errors import InvalidRequest, NotBuilt
+from penstock_server.domain.errors import InvalidRequest
+from penstock_server.domain.explanation import BatchRun, Explanation
 from penstock_server.domain.model import ModelKey
 from penstock_server.domain.tasks import (
     ClassifyOptions,
@@ -93,14 +94,13 @@ def task_from_proto(number: int, field: str = "task") -> Task:
 
 def options_from_proto(message: common_pb2.RequestOptions) -> RequestOptions:
     """Reads the options of any request."""
-    if message.explain:
-        raise NotBuilt("options.explain is not in this release; leave it out.")
     return RequestOptions(
         request_class=_known(_CLASSES, message.request_class, "options.request_class"),
         overload_policy=_known(_POLICIES, message.overload_policy, "options.overload_policy"),
         truncation=_known(_TRUNCATIONS, message.truncation, "options.truncation"),
         tokens_max=_positive_or_none(message.tokens_max, "options.tokens_max"),
         tenant=name_from_proto(message.tenant, "options.tenant"),
+        explain=message.explain,
     )
 
 
@@ -141,6 +141,7 @@ def rows_from_proto(inputs: Iterable[common_pb2.TextInput], *, pairs: bool) -> l
 
 def info_to_proto(info: AnswerInfo) -> common_pb2.AnswerInfo:
     """Writes what is said of an answer."""
+    explanation = info.explanation
     return common_pb2.AnswerInfo(
         model=info.model.name,
         model_version=info.model.version,
@@ -153,6 +154,39 @@ def info_to_proto(info: AnswerInfo) -> common_pb2.AnswerInfo:
         ),
         tokens=info.tokens,
         truncated_rows=info.truncated_rows,
+        explanation=None if explanation is None else explanation_to_proto(explanation),
+    )
+
+
+def explanation_to_proto(explanation: Explanation) -> common_pb2.Explanation:
+    """Writes what happened to a request."""
+    demoted_from, predicted_ns = explanation.demoted_from, explanation.predicted_ns
+    return common_pb2.Explanation(
+        batches=[_batch_to_proto(run, explanation.admitted_ns) for run in explanation.batches],
+        tenant=explanation.tenant,
+        demoted_from=common_pb2.REQUEST_CLASS_UNSPECIFIED
+        if demoted_from is None
+        else _CLASS_NUMBERS[demoted_from],
+        routing_rule=explanation.routing_rule,
+        spared_version=explanation.spared_version,
+        predicted=None if predicted_ns is None else _duration(predicted_ns),
+    )
+
+
+def _batch_to_proto(run: BatchRun, admitted_ns: int) -> common_pb2.BatchExplanation:
+    return common_pb2.BatchExplanation(
+        lane=run.lane,
+        rows=run.rows,
+        own_rows=run.own_rows,
+        tokens=run.tokens,
+        padded_tokens=run.padded_tokens,
+        shared_with=[
+            common_pb2.ClassRows(request_class=_CLASS_NUMBERS[request_class], rows=rows)
+            for request_class, rows in run.rows_by_class
+        ],
+        waited=_duration(run.start_ns - admitted_ns),
+        computed=_duration(run.end_ns - run.start_ns),
+        shared_rows=run.shared_rows,
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from penstock_server.commands.explained import print_explanation
 from penstock_server.commands.output import (
     answer_fields,
     answer_line,
@@ -39,10 +40,14 @@ def _takes_texts(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+_explains = click.option("--explain", is_flag=True, help="Tell which batches computed the texts, and how.")
+
+
 @click.command()
 @_takes_texts
 @click.option("--dimensions", type=click.IntRange(min=1), help="Keep only the first dimensions.")
 @click.option("--normalize/--no-normalize", default=None, help="Scale vectors to unit length or not.")
+@_explains
 @calls_server
 def embed(
     session: Session,
@@ -54,6 +59,7 @@ def embed(
     tokens_max: int | None,
     dimensions: int | None,
     normalize: bool | None,
+    explain: bool,
 ) -> None:
     """Compute a vector for each text (arguments, --file, or lines of stdin)."""
     rows = gather(texts, file)
@@ -66,6 +72,7 @@ def embed(
             tokens_max=tokens_max,
             dimensions=dimensions,
             normalize=normalize,
+            explain=explain,
         )
     if session.as_json:
         info = info_fields(vectors.info)
@@ -73,11 +80,13 @@ def embed(
     else:
         lines = [(short(text), answer_line(vector)) for text, vector in zip(rows, vectors, strict=True)]
         print_table(("text", "vector"), lines, info_line(vectors.info))
+        print_explanation(vectors.info)
 
 
 @click.command()
 @_takes_texts
 @click.option("--top-k", type=click.IntRange(min=1), help="Show the best labels only.")
+@_explains
 @calls_server
 def classify(
     session: Session,
@@ -88,6 +97,7 @@ def classify(
     truncation: str | None,
     tokens_max: int | None,
     top_k: int | None,
+    explain: bool,
 ) -> None:
     """Score each text (arguments, --file, or lines of stdin) over the model's labels."""
     rows = gather(texts, file)
@@ -99,6 +109,7 @@ def classify(
             truncation=truncation,
             tokens_max=tokens_max,
             top_k=top_k,
+            explain=explain,
         )
     if session.as_json:
         info = info_fields(answers.info)
@@ -106,6 +117,7 @@ def classify(
     else:
         lines = [(short(text), labels_line(answer)) for text, answer in zip(rows, answers, strict=True)]
         print_table(("text", "labels"), lines, info_line(answers.info))
+        print_explanation(answers.info)
 
 
 @click.command()

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from penstock_server.commands.output import answer_fields, answer_line, error_fields, print_json, short
+from penstock_server.commands.output import (
+    answer_fields,
+    answer_line,
+    error_fields,
+    info_fields,
+    print_json,
+    short,
+)
 from penstock_server.commands.session import Session, calls_server, task_of
 from penstock_server.commands.texts import decoded, stdin_lines
 
@@ -55,6 +62,7 @@ class _Lines:
 @click.option("--as-ready", is_flag=True, help="Print each answer as soon as it is ready, not in order.")
 @click.option("--latest-wins", is_flag=True, help="A newer line replaces one not yet computed.")
 @click.option("--transcript", is_flag=True, help="Lines are one growing text; each sentence is answered.")
+@click.option("--explain", is_flag=True, help="Tell how each text was computed; with --json only.")
 @click.option("--max-in-flight", type=click.IntRange(min=1), help="Most texts computed at once.")
 @calls_server
 def stream(
@@ -64,11 +72,14 @@ def stream(
     as_ready: bool,
     latest_wins: bool,
     transcript: bool,
+    explain: bool,
     max_in_flight: int | None,
 ) -> None:
     """Answer the lines of stdin as they come; ends with stdin, or on Ctrl-C."""
     if transcript and latest_wins:
         raise click.UsageError("--transcript and --latest-wins exclude each other")
+    if explain and not session.as_json:
+        raise click.UsageError("--explain needs --json here: answers are one line each")
     lines = _Lines(latest_wins=latest_wins, transcript=transcript)
     with session.connect() as client:
         results = client.stream(
@@ -78,6 +89,7 @@ def stream(
             order="as_ready" if as_ready else "in_order",
             max_in_flight=max_in_flight,
             timeout_s=session.timeout_s,
+            explain=explain,
         )
         for result in results:
             _print(result, lines.text_of(result), as_json=session.as_json)
@@ -92,6 +104,8 @@ def _print(result: StreamResult, text: str, *, as_json: bool) -> None:
             fields |= {"index": place.index, "start_char": place.start_char, "end_char": place.end_char}
         if result.error is not None:
             fields["error"] = error_fields(result.error)
+        if result.info is not None and result.info.explanation is not None:
+            fields["info"] = info_fields(result.info)
         if result.superseded_by is not None:
             fields["superseded_by"] = result.superseded_by
         if result.sentences_total is not None:

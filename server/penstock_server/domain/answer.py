@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from penstock_server.domain.explanation import Explanation
 from penstock_server.domain.model import ModelKey
 from penstock_server.domain.tasks import RequestClass
 
@@ -24,6 +25,7 @@ class AnswerInfo:
         compute_ns: The longest batch.
         tokens: Tokens computed, without padding.
         truncated_rows: Rows that were cut to the limit.
+        explanation: What happened to the request; None unless it asked.
     """
 
     model: ModelKey
@@ -34,6 +36,7 @@ class AnswerInfo:
     compute_ns: int
     tokens: int
     truncated_rows: int
+    explanation: Explanation | None = None
 
 
 @dataclass(frozen=True, slots=True)

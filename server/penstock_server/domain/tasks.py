@@ -57,6 +57,7 @@ class RequestOptions:
     truncation: Truncation | None = None
     tokens_max: int | None = None
     tenant: str = ""
+    explain: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock_server.domain.errors import PenstockError
+from penstock_server.domain.explanation import BatchRun
 from penstock_server.domain.model import ModelKey
 from penstock_server.domain.tasks import RequestClass
 
@@ -54,6 +55,7 @@ class Work:
         deadline_ns: When the answer stops being of use; None for never.
         cancelled: Set by the scheduler's ``cancel``; rows not yet in a batch are dropped.
         started: Whether any row has been put into a batch.
+        runs: Takes the batches that computed its rows; None where nobody wants to know.
     """
 
     model: ModelKey
@@ -65,6 +67,7 @@ class Work:
     deadline_ns: int | None = None
     cancelled: bool = False
     started: bool = False
+    runs: list[BatchRun] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 import structlog
 
 from penstock_server.domain.errors import DeadlineUnmeetable, Draining, EngineFailed, PenstockError
-from penstock_server.domain.tasks import OverloadPolicy
-from penstock_server.domain.work import BatchPart, BatchPlan, Work
+from penstock_server.domain.explanation import BatchRun
+from penstock_server.domain.tasks import OverloadPolicy, RequestClass
+from penstock_server.domain.work import BatchPart, BatchPlan, BatchTimes, Work
 from penstock_server.runtime.clock import Clock
 from penstock_server.runtime.lanes import BatchResult, Lane, LaneLost
 from penstock_server.scheduling.scheduler import LaneKind, Scheduler
@@ -99,7 +101,7 @@ class Dispatcher:
             await self._run_apart(lane, plan, err, halve=True, alone=alone)
         else:
             self._scheduler.complete(lane.kind, plan, result.times.start_ns, result.times.end_ns)
-            self._deliver(plan, result)
+            self._deliver(lane, plan, result)
 
     async def _run_apart(
         self, lane: Lane, plan: BatchPlan, err: Exception, *, halve: bool, alone: bool
@@ -113,12 +115,15 @@ class Dispatcher:
             if wanted is not None:
                 await self._run(lane, wanted, alone=alone)
 
-    def _deliver(self, plan: BatchPlan, result: BatchResult) -> None:
+    @staticmethod
+    def _deliver(lane: Lane, plan: BatchPlan, result: BatchResult) -> None:
         first = 0
         for part in plan.parts:
             end = first + len(part.rows)
             outputs = result.outputs[first:end]
             first = end
+            if part.work.runs is not None:
+                part.work.runs.append(run_of(lane.name, plan, part, result.times))
             try:
                 part.work.sink.deliver(part.rows, outputs, result.times)
             except Exception as err:  # noqa: BLE001 - one owner's fault is not the other owners'
@@ -136,6 +141,23 @@ class Dispatcher:
             part.work.sink.fail(part.rows, error)
         except Exception as err:  # noqa: BLE001 - one owner's fault is not the other owners'
             _log.error("delivery_failed", model=str(part.work.model), exc_info=err)
+
+
+def run_of(lane: str, plan: BatchPlan, part: BatchPart, times: BatchTimes) -> BatchRun:
+    """Tells one part of a batch how the batch ran."""
+    rows_by_class: Counter[RequestClass] = Counter()
+    for each in plan.parts:
+        rows_by_class[each.work.request_class] += len(each.rows)
+    return BatchRun(
+        lane=lane,
+        rows=plan.rows,
+        own_rows=len(part.rows),
+        tokens=plan.tokens,
+        padded_tokens=plan.rows * plan.padded_length,
+        rows_by_class=tuple(sorted(rows_by_class.items())),
+        start_ns=times.start_ns,
+        end_ns=times.end_ns,
+    )
 
 
 def without_cancelled(plan: BatchPlan) -> BatchPlan | None:

@@ -15,6 +15,7 @@ from penstock_kernels import TokenRows
 from penstock_server.config import QueueLimits, RequestLimits
 from penstock_server.domain.answer import Answer, AnswerInfo
 from penstock_server.domain.errors import InvalidRequest, Overloaded
+from penstock_server.domain.explanation import Explanation
 from penstock_server.domain.model import ModelKey
 from penstock_server.domain.tasks import RequestClass, RequestOptions, TaskOptions, Truncation
 from penstock_server.models.heads import check_options
@@ -243,6 +244,7 @@ class Inference:
             compute_ns=0,
             tokens=int(tokens.starts[-1]),
             truncated_rows=int(np.count_nonzero(tokens.truncated)),
+            explanation=Explanation(tenant=options.tenant) if options.explain else None,
         )
 
 

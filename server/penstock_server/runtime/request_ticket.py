@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from penstock_kernels import TokenRows
 from penstock_server.domain.answer import Answer, AnswerInfo
 from penstock_server.domain.errors import PenstockError
+from penstock_server.domain.explanation import BatchRun, Explanation
 from penstock_server.domain.tasks import RequestClass, RequestOptions, TaskOptions
 from penstock_server.domain.work import BatchTimes, Work
 from penstock_server.models.heads import finish
@@ -53,6 +54,7 @@ class RequestTicket:
         self._admitted_ns = arrival_ns
         self._last_start_ns = arrival_ns
         self._compute_ns = 0
+        self._asked_class = RequestClass.LIVE
 
     @property
     def is_started(self) -> bool:
@@ -72,7 +74,9 @@ class RequestTicket:
             sink=self,
             arrival_ns=self._arrival_ns,
             deadline_ns=self._call.deadline_ns,
+            runs=[] if options.explain else None,
         )
+        self._asked_class = request_class
         self._dispatcher = dispatcher
         dispatcher.submit(self._work, options.overload_policy)
 
@@ -127,6 +131,15 @@ class RequestTicket:
             compute_ns=self._compute_ns,
             tokens=int(work.tokens.starts[-1]),
             truncated_rows=int(np.count_nonzero(work.tokens.truncated)),
+            explanation=None if work.runs is None else self._explanation(work, work.runs),
+        )
+
+    def _explanation(self, work: Work, runs: list[BatchRun]) -> Explanation:
+        return Explanation(
+            batches=tuple(sorted(runs, key=lambda run: run.start_ns)),
+            admitted_ns=self._admitted_ns,
+            tenant=self._call.options.tenant,
+            demoted_from=self._asked_class if work.request_class is not self._asked_class else None,
         )
 
 

@@ -9,7 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from penstock_server.domain.errors import DeadlineUnmeetable, Draining, EngineFailed
+from penstock_server.domain.explanation import BatchRun
 from penstock_server.domain.model import ModelManifest
+from penstock_server.domain.tasks import RequestClass
 from penstock_server.domain.work import BatchPlan, BatchTimes
 from penstock_server.runtime.dispatcher import Dispatcher, split
 from penstock_server.runtime.lanes import BatchResult, LaneLost
@@ -99,6 +101,24 @@ async def test_outputs_reach_the_rows_they_belong_to() -> None:
         await settle()
     assert first_sink.outputs == {0: [1000.0], 1: [1001.0], 2: [1002.0]}
     assert second_sink.outputs == {0: [1000.0], 1: [1001.0]}
+
+
+async def test_who_asks_is_told_which_batches_computed_the_rows() -> None:
+    lane = RowLane()
+    lane.gate.clear()
+    async with dispatching(lane) as dispatcher:
+        blocking, _ = make_work([100])
+        dispatcher.submit(blocking)
+        await settle()
+        work, _ = make_work([30, 10])
+        work.runs = []
+        other, _ = make_work([20])
+        dispatcher.submit(work)
+        dispatcher.submit(other)
+        lane.gate.set()
+        await settle()
+    assert work.runs == [BatchRun("test", 3, 2, 60, 90, ((RequestClass.LIVE, 3),), 1, 2)]
+    assert other.runs is None
 
 
 async def test_row_that_fails_the_batch_fails_alone() -> None:

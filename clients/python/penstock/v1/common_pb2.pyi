@@ -286,7 +286,7 @@ class RequestOptions(google.protobuf.message.Message):
     tenant: builtins.str
     """Who pays for the request, for fair sharing; at most 128 bytes. Ignored where credentials name the tenant."""
     explain: builtins.bool
-    """Tell in the answer what happened to the request. UNIMPLEMENTED in this release."""
+    """Tell in the answer what happened to the request, in AnswerInfo.explanation. Not for jobs: UNIMPLEMENTED."""
     def __init__(
         self,
         *,
@@ -424,16 +424,41 @@ class Explanation(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     BATCHES_FIELD_NUMBER: builtins.int
+    TENANT_FIELD_NUMBER: builtins.int
+    DEMOTED_FROM_FIELD_NUMBER: builtins.int
+    ROUTING_RULE_FIELD_NUMBER: builtins.int
+    SPARED_VERSION_FIELD_NUMBER: builtins.int
+    PREDICTED_FIELD_NUMBER: builtins.int
+    tenant: builtins.str
+    """Who pays for the request: as credentials, metadata or RequestOptions.tenant name it. Empty: nobody named."""
+    demoted_from: global___RequestClass.ValueType
+    """The class the request had before it was demoted. REQUEST_CLASS_UNSPECIFIED: it was not."""
+    routing_rule: builtins.str
+    """The routing rule of the server's configuration that decided its class. Empty: none did."""
+    spared_version: builtins.str
+    """The version that would have answered, had its route not named a cheaper one for times of overload.
+    Empty: the version that answered is the one asked for.
+    """
     @property
     def batches(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___BatchExplanation]:
-        """Batches that held rows of the request, in the order they were started."""
+        """Batches that computed rows of the request, in the order they were started."""
+
+    @property
+    def predicted(self) -> google.protobuf.duration_pb2.Duration:
+        """When the answer was predicted at the request's admission, counted from there. Unset: not predicted."""
 
     def __init__(
         self,
         *,
         batches: collections.abc.Iterable[global___BatchExplanation] | None = ...,
+        tenant: builtins.str = ...,
+        demoted_from: global___RequestClass.ValueType = ...,
+        routing_rule: builtins.str = ...,
+        spared_version: builtins.str = ...,
+        predicted: google.protobuf.duration_pb2.Duration | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["batches", b"batches"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["predicted", b"predicted"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["batches", b"batches", "demoted_from", b"demoted_from", "predicted", b"predicted", "routing_rule", b"routing_rule", "spared_version", b"spared_version", "tenant", b"tenant"]) -> None: ...
 
 global___Explanation = Explanation
 
@@ -451,6 +476,7 @@ class BatchExplanation(google.protobuf.message.Message):
     SHARED_WITH_FIELD_NUMBER: builtins.int
     WAITED_FIELD_NUMBER: builtins.int
     COMPUTED_FIELD_NUMBER: builtins.int
+    SHARED_ROWS_FIELD_NUMBER: builtins.int
     lane: builtins.str
     """The lane that ran it."""
     rows: builtins.int
@@ -461,6 +487,8 @@ class BatchExplanation(google.protobuf.message.Message):
     """Tokens of the batch without padding."""
     padded_tokens: builtins.int
     """Tokens of the batch with padding."""
+    shared_rows: builtins.int
+    """Own rows that the batch computed once for an identical row, of this request or of another one."""
     @property
     def shared_with(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ClassRows]:
         """Rows of the batch by the class they were served as."""
@@ -484,9 +512,10 @@ class BatchExplanation(google.protobuf.message.Message):
         shared_with: collections.abc.Iterable[global___ClassRows] | None = ...,
         waited: google.protobuf.duration_pb2.Duration | None = ...,
         computed: google.protobuf.duration_pb2.Duration | None = ...,
+        shared_rows: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["computed", b"computed", "waited", b"waited"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["computed", b"computed", "lane", b"lane", "own_rows", b"own_rows", "padded_tokens", b"padded_tokens", "rows", b"rows", "shared_with", b"shared_with", "tokens", b"tokens", "waited", b"waited"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["computed", b"computed", "lane", b"lane", "own_rows", b"own_rows", "padded_tokens", b"padded_tokens", "rows", b"rows", "shared_rows", b"shared_rows", "shared_with", b"shared_with", "tokens", b"tokens", "waited", b"waited"]) -> None: ...
 
 global___BatchExplanation = BatchExplanation
 
