@@ -36,9 +36,18 @@ class Word:
 
 
 class PlacedToken(NamedTuple):
-    """A token of a text, with the index of the split that it was cut from."""
+    """A token of a text.
+
+    Attributes:
+        id: Its id.
+        begin: Code point of the text where it begins.
+        end: Where it ends.
+        word: Index of the split that it was cut from.
+        matched: Of an added token, what it matched: normalised text if it is looked for there.
+    """
 
     id: int
     begin: int
     end: int
     word: int
+    matched: str | None = None

@@ -181,7 +181,6 @@ class RowEncoder:
         self._spec = spec
         self._cutter = cutter
         self._texts = spec.tokens_by_id()
-        self._added = {token.id for token in spec.added_tokens}
 
     def special_tokens_count(self, pair: bool) -> int:
         """Special tokens that the template adds to one text, or to a pair."""
@@ -231,13 +230,12 @@ class RowEncoder:
         for index, word in enumerate(words):
             for token in self._cutter.tokenize(word, options.split_special_tokens):
                 placed = token._replace(word=index) if are_words else token
-                tokens.append(TextToken(placed, *self._spaces(word, token)))
+                tokens.append(TextToken(placed, *self._spaces(token)))
         return tokens
 
-    def _spaces(self, text: str, token: PlacedToken) -> tuple[int, int]:
-        """Spaces at the ends of a token; of an added one, in what it matched."""
-        is_added = token.id in self._added
-        spelt = text[token.begin : token.end] if is_added else self._texts[token.id]
+    def _spaces(self, token: PlacedToken) -> tuple[int, int]:
+        """Spaces at the ends of a token's text: for an added one, that is what it matched."""
+        spelt = self._texts[token.id] if token.matched is None else token.matched
         return _leading_spaces(spelt), _leading_spaces(spelt[::-1])
 
     def _lay_out_all(

@@ -53,23 +53,26 @@ class ReferenceTokens:
         """All tokens of a text. Every split takes a word index, also one that gives no tokens."""
         tokens: list[PlacedToken] = []
         for word, split in enumerate(self._splits(text, split_special_tokens)):
-            cut = [split] if isinstance(split, Token) else self._cut(split.chars)
-            tokens += [PlacedToken(*token, word) for token in cut]
+            if isinstance(split, Word):
+                tokens += [PlacedToken(*token, word) for token in self._cut(split.chars)]
+            else:
+                tokens.append(split._replace(word=word))
         return tokens
 
-    def _splits(self, text: str, split_special: bool) -> Iterator[Token | Word]:
+    def _splits(self, text: str, split_special: bool) -> Iterator[PlacedToken | Word]:
         for found, begin, end in split_added(text, self._raw_tokens, split_special):
             if found is not None:
-                yield Token(found.id, begin, end)
+                yield PlacedToken(found.id, begin, end, 0, text[begin:end])
             else:
                 yield from self._piece_splits(text[begin:end], begin, split_special)
 
-    def _piece_splits(self, piece: str, first: int, split_special: bool) -> Iterator[Token | Word]:
+    def _piece_splits(self, piece: str, first: int, split_special: bool) -> Iterator[PlacedToken | Word]:
         chars = self._normalize(piece, first)
         normalized = "".join(c.text for c in chars)
         for found, begin, end in split_added(normalized, self._normalized_tokens, split_special):
             if found is not None:
-                yield Token(found.id, chars[begin].begin, chars[end - 1].end)
+                place = chars[begin].begin, chars[end - 1].end
+                yield PlacedToken(found.id, *place, 0, normalized[begin:end])
             else:
                 yield from self._words(chars[begin:end])
 

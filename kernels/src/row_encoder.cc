@@ -4,7 +4,6 @@
 #include <limits>
 #include <stdexcept>
 
-#include "penstock/unicode.h"
 #include "penstock/utf8.h"
 
 namespace penstock {
@@ -65,43 +64,6 @@ bool is_too_long(const TextView& text) noexcept { return text.size > Tokenizer::
 
 bool is_valid(const TextView& text) noexcept { return text.is_checked || is_utf8(text.view()); }
 
-// A character that offset trimming takes for a space; U+0120 is how byte-level vocabularies write one.
-bool is_space(std::uint32_t c) noexcept {
-  return c == 0x120 || (UnicodeTables::get().info(c).flags & kWhitespace) != 0;
-}
-
-std::size_t leading_spaces(std::string_view text) noexcept {
-  std::size_t count = 0;
-  for (std::size_t at = 0; at < text.size() && is_space(next_code_point(text, at));) ++count;
-  return count;
-}
-
-std::size_t trailing_spaces(std::string_view text) noexcept {
-  std::size_t count = 0;
-  for (std::size_t end = text.size(); end; ++count) {
-    std::size_t at = end = previous_start(text, end);
-    if (!is_space(next_code_point(text, at))) break;
-  }
-  return count;
-}
-
-// Byte position of code points that mostly move forward.
-class Cursor {
- public:
-  explicit Cursor(std::string_view text) noexcept : text_(text) {}
-
-  std::size_t byte_of(std::size_t code_point) noexcept {
-    for (; index_ < code_point && at_ < text_.size(); ++index_) next_code_point(text_, at_);
-    for (; index_ > code_point; --index_) at_ = previous_start(text_, at_);
-    return at_;
-  }
-
- private:
-  std::string_view text_;
-  std::size_t at_ = 0;
-  std::size_t index_ = 0;
-};
-
 // Makes `chunks` the one chunk that stays.
 void keep(std::size_t tokens, std::size_t kept, bool from_left, std::vector<Chunk>& chunks) {
   chunks.assign(1, from_left ? Chunk{tokens - kept, tokens} : Chunk{0, kept});
@@ -121,6 +83,10 @@ void append_word(const TokenBuffer& word, std::int32_t index, TokenBuffer& out) 
     std::fill_n(out.words() + at, word.size(), index);
   }
   out.advance(word.size());
+  for (AddedSpaces spaces : word.added_spaces()) {
+    spaces.token += at;
+    out.added_spaces().push_back(spaces);
+  }
 }
 
 }  // namespace
@@ -166,7 +132,6 @@ void RowEncoder::Buffers::trim() {
   for (Sequence& sequence : sequences) {
     if (sequence.tokens.capacity() > kTokensKept) sequence.tokens = TokenBuffer{};
     if (sequence.chunks.capacity() > kTokensKept) sequence.chunks = {};
-    if (sequence.trims.capacity() > kTokensKept) sequence.trims = {};
   }
   if (word.capacity() > kTokensKept) word = TokenBuffer{};
 }
@@ -183,12 +148,6 @@ RowEncoder::RowEncoder(const BlobView& blob) {
   if (!trims_offsets_) return;
   trims_ = blob.records<std::uint8_t>(Section::kTokenTrims);
   if (trims_.size() % 2) throw std::invalid_argument("the compiled tokenizer has half an offset trim");
-  is_added_.resize(static_cast<std::size_t>(config.ids_end));
-  for (const AddedTokenRecord& token : blob.records<AddedTokenRecord>(Section::kAddedTokens)) {
-    if (token.id < 0 || token.id >= config.ids_end)
-      throw std::invalid_argument("the compiled tokenizer has an added token with id " + std::to_string(token.id));
-    is_added_[static_cast<std::size_t>(token.id)] = true;
-  }
 }
 
 RowEncoder::Template RowEncoder::read_template(std::span<const TemplateRecord> records) {
@@ -285,36 +244,16 @@ void RowEncoder::tokenize_all(const TextBatch& batch, std::size_t row, const Enc
 // Stops once `wanted` tokens are there.
 void RowEncoder::tokenize(const TextBatch& batch, std::size_t row, bool is_second, const EncodeOptions& options,
                           std::size_t wanted, TokenSource& source, Buffers& buffers) const {
-  Sequence& sequence = buffers.sequences[is_second];
-  sequence.trims.clear();
+  TokenBuffer& tokens = buffers.sequences[is_second].tokens;
   const Texts texts = texts_of(batch, row, is_second);
-  TokenizeOptions how{wanted, options.split_special_tokens, options.needs_spans()};
-  const bool must_find_added = trims_offsets_ && options.return_offsets;
-  if (!batch.first_words) {
-    source.tokenize(texts.begin->view(), how, sequence.tokens);
-    if (must_find_added) find_added(texts.begin->view(), 0, sequence);
-    return;
-  }
-  sequence.tokens.reset(how.with_spans);
-  for (const TextView* text = texts.begin; text != texts.end && sequence.tokens.size() < wanted; ++text) {
-    const std::size_t before = sequence.tokens.size();
-    if (wanted != kNoLimit) how.tokens_wanted = wanted - before;
+  TokenizeOptions how{wanted, options.split_special_tokens, options.needs_spans(),
+                      trims_offsets_ && options.return_offsets};
+  if (!batch.first_words) return source.tokenize(texts.begin->view(), how, tokens);
+  tokens.reset(how.with_spans);
+  for (const TextView* text = texts.begin; text != texts.end && tokens.size() < wanted; ++text) {
+    if (wanted != kNoLimit) how.tokens_wanted = wanted - tokens.size();
     source.tokenize(text->view(), how, buffers.word);
-    append_word(buffers.word, static_cast<std::int32_t>(text - texts.begin), sequence.tokens);
-    if (must_find_added) find_added(text->view(), before, sequence);
-  }
-}
-
-void RowEncoder::find_added(std::string_view text, std::size_t from, Sequence& sequence) const {
-  const TokenBuffer& tokens = sequence.tokens;
-  Cursor cursor(text);
-  for (std::size_t i = from; i < tokens.size(); ++i) {
-    const auto id = static_cast<std::size_t>(tokens.ids()[i]);
-    if (id >= is_added_.size() || !is_added_[id]) continue;
-    const std::size_t begin = cursor.byte_of(static_cast<std::size_t>(tokens.begins()[i]));
-    const std::size_t end = cursor.byte_of(static_cast<std::size_t>(tokens.ends()[i]));
-    const std::string_view matched = text.substr(begin, end - begin);
-    sequence.trims.push_back({i, leading_spaces(matched), trailing_spaces(matched)});
+    append_word(buffers.word, static_cast<std::int32_t>(text - texts.begin), tokens);
   }
 }
 
@@ -429,12 +368,13 @@ void RowEncoder::write_offsets(const Sequence& sequence, Chunk chunk, std::int32
     out[at + 1] = tokens.ends()[i];
   }
   if (!trims_offsets_) return;
-  const auto by_token = [](const AddedTrim& trim, std::size_t token) { return trim.token < token; };
-  auto added = std::lower_bound(sequence.trims.begin(), sequence.trims.end(), chunk.begin, by_token);
+  const auto by_token = [](const AddedSpaces& spaces, std::size_t token) { return spaces.token < token; };
+  const auto added_end = tokens.added_spaces().end();
+  auto added = std::lower_bound(tokens.added_spaces().begin(), added_end, chunk.begin, by_token);
   for (std::size_t i = chunk.begin; i < chunk.end; ++i, out += 2) {
     std::size_t leading = 0, trailing = 0;
     const std::size_t entry = 2 * static_cast<std::size_t>(tokens.ids()[i]);
-    if (added != sequence.trims.end() && added->token == i) {
+    if (added != added_end && added->token == i) {
       leading = added->leading;
       trailing = added->trailing;
       ++added;

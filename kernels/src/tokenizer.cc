@@ -185,6 +185,36 @@ class CodePointCounter {
   bool counts_;
 };
 
+// Where the splits of a text lie, in code points; each kind of place has a counter that only moves forward.
+class SplitPlaces {
+ public:
+  SplitPlaces(std::string_view text, std::int32_t first, bool counts) noexcept
+      : begins_(text, first, counts), content_ends_(begins_), stripped_ends_(begins_) {}
+
+  std::int32_t begin(const AddedSplit& split) noexcept { return begins_.at(split.begin); }
+  std::int32_t end(const AddedSplit& split) noexcept {
+    return split.token->rstrip ? stripped_ends_.at(split.end) : content_ends_.at(split.end);
+  }
+  // Spaces between a token's content and its end.
+  std::size_t stripped(const AddedSplit& split) noexcept {
+    return static_cast<std::size_t>(end(split) - content_ends_.at(split.content_end));
+  }
+
+ private:
+  CodePointCounter begins_, content_ends_, stripped_ends_;
+};
+
+void note_spaces(std::string_view text, const AddedSplit& split, std::size_t stripped, TokenBuffer& out) {
+  const EndSpaces spaces = end_spaces(text, split, stripped);
+  out.added_spaces().push_back({out.size() - 1, spaces.leading, spaces.trailing});
+}
+
+void push_added(std::string_view text, const AddedSplit& split, const TokenizeOptions& options, SplitPlaces& places,
+                TokenBuffer& out) {
+  out.push(split.token->id, places.begin(split), places.end(split), out.take_word());
+  if (options.with_added_spaces) note_spaces(text, split, places.stripped(split), out);
+}
+
 template <typename T>
 std::size_t bytes_of(const std::vector<T>& items) noexcept {
   return items.capacity() * sizeof(T);
@@ -269,12 +299,12 @@ void Tokenizer::tokenize(std::string_view text, const TokenizeOptions& options, 
   if (tokens.empty() || !tokens.may_match(text)) {
     if (!text.empty()) tokenize_piece({text, 0}, options, context, out);
   } else {
-    // Begins and ends apart: stripped spaces make tokens overlap, and one counter would go back and forth.
-    CodePointCounter begins(text, 0, options.with_spans), ends = begins;
-    tokens.split(text, options.split_special_tokens, [&](const AddedToken* token, std::size_t begin, std::size_t end) {
-      const std::int32_t first = begins.at(begin);
-      if (!token) return tokenize_piece({text.substr(begin, end - begin), first}, options, context, out);
-      out.push(token->id, first, ends.at(end), out.take_word());
+    SplitPlaces places(text, 0, options.with_spans);
+    tokens.split(text, options.split_special_tokens, [&](const AddedSplit& split) {
+      if (!split.token)
+        return tokenize_piece({text.substr(split.begin, split.end - split.begin), places.begin(split)}, options,
+                              context, out);
+      push_added(text, split, options, places, out);
       return out.size() < options.tokens_wanted;
     });
   }
@@ -299,18 +329,16 @@ bool Tokenizer::tokenize_piece(const Piece& piece, const TokenizeOptions& option
     return tokenize_generally(piece, true, options, context, out);
   if (!tokens.may_match(piece.text)) return try_fast(piece);
   bool is_unfinished = true;
-  CodePointCounter begins(piece.text, piece.begin, options.with_spans), ends = begins;
-  tokens.split(piece.text, options.split_special_tokens,
-               [&](const AddedToken* token, std::size_t begin, std::size_t end) {
-                 const std::int32_t first = begins.at(begin);
-                 if (token) {
-                   out.push(token->id, first, ends.at(end), out.take_word());
-                   is_unfinished = out.size() < options.tokens_wanted;
-                 } else {
-                   is_unfinished = try_fast({piece.text.substr(begin, end - begin), first});
-                 }
-                 return is_unfinished;
-               });
+  SplitPlaces places(piece.text, piece.begin, options.with_spans);
+  tokens.split(piece.text, options.split_special_tokens, [&](const AddedSplit& split) {
+    if (split.token) {
+      push_added(piece.text, split, options, places, out);
+      is_unfinished = out.size() < options.tokens_wanted;
+    } else {
+      is_unfinished = try_fast({piece.text.substr(split.begin, split.end - split.begin), places.begin(split)});
+    }
+    return is_unfinished;
+  });
   return is_unfinished;
 }
 
@@ -341,18 +369,18 @@ bool Tokenizer::tokenize_generally(const Piece& piece, bool finds_tokens, const 
   }
   parts.char_of_byte.push_back(static_cast<std::uint32_t>(chars.size()));
   bool is_unfinished = true;
-  stages_->normalized_tokens.split(
-      parts.normalized, options.split_special_tokens,
-      [&](const AddedToken* token, std::size_t begin, std::size_t end) {
-        const std::uint32_t from = parts.char_of_byte[begin], to = parts.char_of_byte[end];
-        if (token) {
-          out.push(token->id, chars[from].begin, chars[to - 1].end, out.take_word());
-          is_unfinished = out.size() < options.tokens_wanted;
-        } else {
-          is_unfinished = cut(from, to);
-        }
-        return is_unfinished;
-      });
+  stages_->normalized_tokens.split(parts.normalized, options.split_special_tokens, [&](const AddedSplit& split) {
+    const std::uint32_t from = parts.char_of_byte[split.begin], to = parts.char_of_byte[split.end];
+    if (split.token) {
+      out.push(split.token->id, chars[from].begin, chars[to - 1].end, out.take_word());
+      if (options.with_added_spaces)
+        note_spaces(parts.normalized, split, to - parts.char_of_byte[split.content_end], out);
+      is_unfinished = out.size() < options.tokens_wanted;
+    } else {
+      is_unfinished = cut(from, to);
+    }
+    return is_unfinished;
+  });
   return is_unfinished;
 }
 

@@ -24,6 +24,14 @@ struct AddedToken {
   bool special = false;
 };
 
+// An added token in a text, or the text between two.
+struct AddedSplit {
+  const AddedToken* token;  // nullptr for text between
+  std::size_t begin;
+  std::size_t end;
+  std::size_t content_end;  // of a token: from here on to its end there is stripped whitespace
+};
+
 // Splits text at added tokens: leftmost, longest, not overlapping. A match that single_word rejects is
 // consumed all the same; rstrip may reach into the next match, which then begins before its predecessor's
 // end: both are quirks that ids and offsets depend on. A match of which nothing is left is dropped.
@@ -35,9 +43,10 @@ class AddedTokens {
 
   bool empty() const noexcept { return tokens_.empty(); }
 
-  // Calls visit(const AddedToken* or nullptr for text between, begin, end) from left to right, until it
-  // returns false. Empty texts between tokens are left out. With `split_special`, special tokens are text like
-  // any other; their matches are consumed all the same.
+  // Calls visit(const AddedSplit&) from left to right, until it returns false. Empty texts between tokens are
+  // left out. With `split_special`, special tokens are text like any other; their matches are consumed all the
+  // same. Begins never move back, nor do the ends of tokens that strip on the right, nor those of the others; but
+  // ends of the two kinds may take turns: whoever counts on the way to them keeps a count of each.
   template <typename Visit>
   void split(std::string_view text, bool split_special, Visit visit) const {
     std::size_t done = 0;
@@ -56,13 +65,13 @@ class AddedTokens {
         if (token.rstrip && end > spaces_end) spaces_end = skip_spaces(text, end);
         // A predecessor's rstrip may have gone past this match: then nothing is left of it.
         const std::size_t stop = std::max(begin, token.rstrip ? std::max(end, spaces_end) : end);
-        if (done < begin && !visit(nullptr, done, begin)) return;
-        if (begin < stop && !visit(&token, begin, stop)) return;
+        if (done < begin && !visit(AddedSplit{nullptr, done, begin, begin})) return;
+        if (begin < stop && !visit(AddedSplit{&token, begin, stop, std::max(begin, end)})) return;
         done = stop;
       }
       at = end;
     }
-    if (done < text.size()) visit(nullptr, done, text.size());
+    if (done < text.size()) visit(AddedSplit{nullptr, done, text.size(), text.size()});
   }
 
   // Whether any token could begin somewhere in the text.
@@ -77,5 +86,13 @@ class AddedTokens {
   Trie trie_;
   PairScan starts_;
 };
+
+// Spaces at the ends of what a token matched: of its content, as found in `text`, and of the `stripped` space
+// characters behind it. The spaces are those that trimmed offsets leave out. Linear in the content.
+struct EndSpaces {
+  std::size_t leading;
+  std::size_t trailing;
+};
+EndSpaces end_spaces(std::string_view text, const AddedSplit& split, std::size_t stripped) noexcept;
 
 }  // namespace penstock

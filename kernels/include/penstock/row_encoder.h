@@ -158,17 +158,9 @@ void cut_chunks(std::size_t tokens, std::size_t kept, std::size_t stride, bool f
 // Immutable: any number of threads may use one, each with buffers of its own.
 class RowEncoder {
  public:
-  // Spaces of a token of the text that is an added token: they are counted in what it matched.
-  struct AddedTrim {
-    std::size_t token;
-    std::size_t leading;
-    std::size_t trailing;
-  };
-
   // One of a row's texts, tokenised.
   struct Sequence {
     TokenBuffer tokens;
-    std::vector<AddedTrim> trims;
     std::vector<Chunk> chunks;
   };
 
@@ -215,7 +207,6 @@ class RowEncoder {
                     TokenSource& source, Buffers& buffers) const;
   void tokenize(const TextBatch& batch, std::size_t row, bool is_second, const EncodeOptions& options,
                 std::size_t wanted, TokenSource& source, Buffers& buffers) const;
-  void find_added(std::string_view text, std::size_t from, Sequence& sequence) const;
   static void push_row(const RowPlan& plan, RowStore& out);
   EncodeStatus lay_out_all(const RowPlan& plan, std::size_t kept_first, std::size_t kept_second, Buffers& buffers,
                            RowStore& out) const;
@@ -225,7 +216,6 @@ class RowEncoder {
 
   Template templates_[2];
   std::span<const std::uint8_t> trims_;  // leading and trailing spaces of each id
-  std::vector<bool> is_added_;           // by id; empty unless offsets are trimmed
   bool trims_offsets_ = false;
   bool trim_adds_prefix_space_ = false;
   bool retypes_overflow_ = false;

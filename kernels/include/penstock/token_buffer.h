@@ -5,8 +5,17 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <vector>
 
 namespace penstock {
+
+// Space characters at the ends of what an added token matched, counted in the text that it was found in: the
+// normalised one for tokens that are matched there.
+struct AddedSpaces {
+  std::size_t token;  // its index in the buffer
+  std::size_t leading;
+  std::size_t trailing;
+};
 
 // Growing arrays of ids and, if asked for, of where each token comes from. Fast paths write behind the end
 // themselves: grow(n) first, which guarantees room for n tokens and kSlack more, then advance(). Storage is
@@ -20,6 +29,7 @@ class TokenBuffer {
   void reset(bool with_spans) noexcept {
     size_ = 0;
     words_ = 0;
+    added_spaces_.clear();
     with_spans_ = with_spans;
     if (with_spans && !begins_) capacity_ = 0;
   }
@@ -61,6 +71,10 @@ class TokenBuffer {
     ++size_;
   }
 
+  // Of the added tokens, in order; only if the tokens were asked for so.
+  const std::vector<AddedSpaces>& added_spaces() const noexcept { return added_spaces_; }
+  std::vector<AddedSpaces>& added_spaces() noexcept { return added_spaces_; }
+
   // The running index of splits: every split takes one, also one that gives no tokens.
   std::int32_t take_word() noexcept { return words_++; }
   std::int32_t words_used() const noexcept { return words_; }
@@ -90,6 +104,7 @@ class TokenBuffer {
   }
 
   std::unique_ptr<std::int32_t[]> ids_, begins_, ends_, word_of_;
+  std::vector<AddedSpaces> added_spaces_;
   std::size_t size_ = 0;
   std::size_t capacity_ = 0;
   std::int32_t words_ = 0;

@@ -27,6 +27,7 @@ struct TokenizeOptions {
   std::size_t tokens_wanted = kNoLimit;  // stop soon after so many
   bool split_special_tokens = false;     // special added tokens are text like any other
   bool with_spans = false;               // fill the buffer's begins, ends and words
+  bool with_added_spaces = false;        // and, with these, its added_spaces
 };
 
 // Immutable after construction: any number of threads may use one, each with a context of its own.

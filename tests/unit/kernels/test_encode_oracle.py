@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from tokenizers import AddedToken, Encoding, models, pre_tokenizers, processors
+from tokenizers import AddedToken, Encoding, models, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as OracleTokenizer
 
 from penstock_kernels._tokenizer import Tokenizer
@@ -83,6 +83,16 @@ def byte_level(processor: Any, *, add_prefix_space: bool) -> OracleTokenizer:
     return tokenizer
 
 
+def normalised_byte_level() -> Any:
+    """Added tokens are found in text in which spaces came, went and changed."""
+    tokenizer: Any = byte_level(roberta(), add_prefix_space=True)
+    steps: Any = normalizers
+    tokenizer.normalizer = steps.Sequence([steps.Replace("z", ""), steps.Replace("é", " \u3000")])
+    mask = AddedToken("<mask>", lstrip=True, rstrip=True, normalized=True, special=True)
+    tokenizer.add_tokens([mask, AddedToken("\tabéz", normalized=True)])
+    return tokenizer
+
+
 def template(single: str, pair: str) -> Any:
     return processors.TemplateProcessing(single=single, pair=pair, special_tokens=SPECIALS)
 
@@ -103,6 +113,7 @@ def sides(name: str) -> Sides:
         "roberta": lambda: byte_level(roberta(), add_prefix_space=True),
         "roberta, no prefix": lambda: byte_level(roberta(add_prefix_space=False), add_prefix_space=False),
         "roberta, no trim": lambda: byte_level(roberta(trim_offsets=False), add_prefix_space=True),
+        "roberta, normalised": normalised_byte_level,
         "byte level": lambda: byte_level(
             processors.ByteLevel(trim_offsets=True, add_prefix_space=False), add_prefix_space=True
         ),
@@ -124,6 +135,7 @@ NAMES = [
     "roberta",
     "roberta, no prefix",
     "roberta, no trim",
+    "roberta, normalised",
     "byte level",
 ]
 TEXTS = st.lists(
@@ -252,6 +264,7 @@ def assert_refused(chosen: Sides, pair: Pair, options: EncodeOptions, refused: O
 @settings(max_examples=120, deadline=None)
 @given(text=TEXTS, second=st.none() | TEXTS, options=OPTIONS)
 @example(text="abc abc", second="ab", options=EncodeOptions(tokens_max=3))
+@example(text="a\u3000z <mask> b", second="azé <mask>é\tabé", options=EncodeOptions())
 def test_texts_are_laid_out_as_by_the_oracle(
     name: str, text: str, second: str | None, options: EncodeOptions
 ) -> None:
