@@ -83,9 +83,9 @@ def byte_level(processor: Any, *, add_prefix_space: bool) -> OracleTokenizer:
     return tokenizer
 
 
-def normalised_byte_level() -> OracleTokenizer:
+def normalised_byte_level(processor: Any) -> OracleTokenizer:
     """Added tokens are found in text in which spaces came, went and changed."""
-    tokenizer = byte_level(roberta(), add_prefix_space=True)
+    tokenizer = byte_level(processor, add_prefix_space=True)
     untyped: Any = tokenizer
     steps: Any = normalizers
     untyped.normalizer = steps.Sequence([steps.Replace("z", ""), steps.Replace("é", " \u3000")])
@@ -114,7 +114,7 @@ def sides(name: str) -> Sides:
         "roberta": lambda: byte_level(roberta(), add_prefix_space=True),
         "roberta, no prefix": lambda: byte_level(roberta(add_prefix_space=False), add_prefix_space=False),
         "roberta, no trim": lambda: byte_level(roberta(trim_offsets=False), add_prefix_space=True),
-        "roberta, normalised": normalised_byte_level,
+        "roberta, normalised": lambda: normalised_byte_level(roberta()),
         "byte level": lambda: byte_level(
             processors.ByteLevel(trim_offsets=True, add_prefix_space=False), add_prefix_space=True
         ),
