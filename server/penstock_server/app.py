@@ -33,6 +33,7 @@ from penstock_server.runtime.lanes import Lane, LocalLane
 from penstock_server.runtime.model_table import ModelEntry, ModelState, ModelTable
 from penstock_server.runtime.stream_events import LoopClock
 from penstock_server.runtime.worker_lane import BulkWorker
+from penstock_server.scheduling.cost import CostModels
 from penstock_server.scheduling.scheduler import Scheduler, SchedulerLimits
 from penstock_server.text.tokenizer import TokenizerLimits
 
@@ -53,11 +54,12 @@ class PenstockServer:
         self._clock = LoopClock()
         self._data_lock = _lock_folder(config.data_dir)
         limits = _scheduler_limits(config)
+        self._costs = CostModels()
         layout = _slot_layout(config)
         self._worker = BulkWorker(config.bulk_lanes(), layout)
         live_lane = LocalLane("live-0", threads=config.live_threads(), clock=self._clock)
         self._lanes: Sequence[Lane] = (live_lane, *self._worker.lanes)
-        self._dispatcher = Dispatcher(Scheduler(limits), self._lanes, self._clock)
+        self._dispatcher = Dispatcher(Scheduler(limits, self._costs), self._lanes, self._clock)
         tokenizers = TokenizerLimits(config.text.tokenizer_cache_bytes, config.tokenising_threads())
         self._models = ModelTable(ModelRepository(config.models_dir), self._lanes, tokenizers)
         self._inference = Inference(

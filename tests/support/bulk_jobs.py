@@ -114,7 +114,7 @@ class ManualLane:
         """Delivers the next rows, from one work after another."""
         for work, rows in self._take(count):
             outputs = outputs_of(work.tokens, rows)
-            work.sink.deliver(rows, outputs, BatchTimes(0, 1))
+            work.sink.deliver(rows, outputs, BatchTimes(0, 1, 1))
             self.computed_rows += len(rows)
 
     def fail(self, count: int, error: PenstockError | None = None) -> None:
@@ -125,7 +125,7 @@ class ManualLane:
     def spoil(self, count: int) -> None:
         """Delivers numbers that are none for the next rows."""
         for work, rows in self._take(count):
-            work.sink.deliver(rows, np.full((len(rows), WIDTH), np.nan, np.float32), BatchTimes(0, 1))
+            work.sink.deliver(rows, np.full((len(rows), WIDTH), np.nan, np.float32), BatchTimes(0, 1, 1))
 
     def _take(self, count: int) -> list[tuple[Work, NDArray[np.int32]]]:
         taken: list[tuple[Work, NDArray[np.int32]]] = []

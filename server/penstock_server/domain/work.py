@@ -22,10 +22,19 @@ IdArray: TypeAlias = NDArray[np.int64] | NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True)
 class BatchTimes:
-    """When a batch ran, in nanoseconds of the server's monotonic clock."""
+    """When a batch ran, and what it cost; nanoseconds.
+
+    Attributes:
+        start_ns: When it began, on the server's monotonic clock.
+        end_ns: When it ended.
+        cpu_ns: What it cost its lane; cost models learn from it. On bulk lanes, which run at idle priority,
+            one thread each: the CPU time of that thread, as the time that passes tells how much live work
+            there was. On live lanes, which have several threads and give way to nobody, the time that passed.
+    """
 
     start_ns: int
     end_ns: int
+    cpu_ns: int
 
 
 class RowSink(Protocol):

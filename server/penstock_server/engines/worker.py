@@ -16,7 +16,7 @@ import time
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
-from penstock_server.domain.errors import PenstockError
+from penstock_server.domain.errors import EngineFailed, PenstockError
 from penstock_server.domain.model import ModelKey, ModelManifest
 from penstock_server.engines.factory import build_engine
 from penstock_server.engines.protocol import Engine
@@ -72,24 +72,29 @@ class WorkerLane:
             return Prepared(key, "", f"building the engine failed: {type(err).__name__}: {err}")
 
     def _run(self, command: RunBatch) -> BatchDone:
-        start_ns = time.monotonic_ns()
+        start_ns, start_cpu_ns = time.monotonic_ns(), time.thread_time_ns()
+        width, error = 0, ""
         try:
-            engine = self._engines.get(command.key)
-            batch = self._layout.batch(
-                self._memory, command.slot, command.rows, command.padded_length, engine.ids_dtype
-            )
-            outputs = engine.run(batch)
+            width = self._compute(command)
         except PenstockError as err:
-            return BatchDone(command.slot, 0, start_ns, time.monotonic_ns(), err.message)
+            error = err.message
         except Exception as err:  # noqa: BLE001 - a lane that died would leave the server waiting
             error = f"The engine failed: {type(err).__name__}."
-            return BatchDone(command.slot, 0, start_ns, time.monotonic_ns(), error)
-        width = int(outputs.shape[1])
+        cpu_ns = time.thread_time_ns() - start_cpu_ns
+        return BatchDone(command.slot, width, start_ns, time.monotonic_ns(), cpu_ns, error)
+
+    def _compute(self, command: RunBatch) -> int:
+        """Runs a batch and leaves its outputs in its slot; returns their width."""
+        engine = self._engines.get(command.key)
+        batch = self._layout.batch(
+            self._memory, command.slot, command.rows, command.padded_length, engine.ids_dtype
+        )
+        outputs = engine.run(batch)
         if outputs.size > self._layout.outputs_max:
-            error = f"The outputs ({outputs.size:,} numbers) are larger than the lane's memory."
-            return BatchDone(command.slot, 0, start_ns, time.monotonic_ns(), error)
+            raise EngineFailed(f"The outputs ({outputs.size:,} numbers) are larger than the lane's memory.")
+        width = int(outputs.shape[1])
         self._layout.outputs(self._memory, command.slot, command.rows, width)[:] = outputs
-        return BatchDone(command.slot, width, start_ns, time.monotonic_ns())
+        return width
 
 
 def serve_lanes(arguments: list[str]) -> None:

@@ -79,10 +79,14 @@ class RunBatch:
 
 @dataclass(frozen=True, slots=True)
 class BatchDone:
-    """Answer to RunBatch: the outputs lie in the slot, or why there are none."""
+    """Answer to RunBatch: the outputs lie in the slot, or why there are none; and what it took.
+
+    ``cpu_ns`` is the CPU time of the lane's thread, which is the only one that computes.
+    """
 
     slot: int
     width: int
     start_ns: int
     end_ns: int
+    cpu_ns: int
     error: str = ""

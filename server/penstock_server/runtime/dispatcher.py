@@ -11,11 +11,14 @@ import structlog
 
 from penstock_server.domain.errors import DeadlineUnmeetable, Draining, EngineFailed, PenstockError
 from penstock_server.domain.explanation import BatchRun
+from penstock_server.domain.lane import LaneKind
 from penstock_server.domain.tasks import OverloadPolicy, RequestClass
 from penstock_server.domain.work import BatchPart, BatchPlan, BatchTimes, Work
+from penstock_server.observability.observer import SILENT, Observer
 from penstock_server.runtime.clock import Clock
+from penstock_server.runtime.intrusions import Intrusions
 from penstock_server.runtime.lanes import BatchResult, Lane, LaneLost
-from penstock_server.scheduling.scheduler import LaneKind, Scheduler
+from penstock_server.scheduling.scheduler import Scheduler
 
 _log = structlog.get_logger(__name__)
 
@@ -23,10 +26,18 @@ _log = structlog.get_logger(__name__)
 class Dispatcher:
     """Owns the scheduler; one driver task for each slot of each lane."""
 
-    def __init__(self, scheduler: Scheduler, lanes: Sequence[Lane], clock: Clock) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        lanes: Sequence[Lane],
+        clock: Clock,
+        observer: Observer = SILENT,
+    ) -> None:
         self._scheduler = scheduler
         self._lanes = tuple(lanes)
         self._clock = clock
+        self._observer = observer
+        self._intrusions = Intrusions(lanes)
         self._wake = {kind: asyncio.Event() for kind in LaneKind}
         self._drivers: list[asyncio.Task[None]] = []
         self._is_closed = False
@@ -47,7 +58,12 @@ class Dispatcher:
         """
         if self._is_closed:
             raise Draining("The server is shutting down; send the request to another one.")
-        self._scheduler.admit(work, self._clock.now_ns(), overload)
+        asked, now_ns = work.request_class, self._clock.now_ns()
+        self._scheduler.admit(work, now_ns, overload)
+        if work.request_class is not asked:
+            self._observer.demoted(asked, work.request_class)
+        if asked <= RequestClass.LIVE:
+            self._intrusions.live_arrived(now_ns)
         for event in self._wake.values():
             event.set()
 
@@ -72,6 +88,7 @@ class Dispatcher:
         while True:
             decision = self._scheduler.plan(lane.kind, self._clock.now_ns())
             for part in decision.expired:
+                self._observer.expired(part)
                 error = DeadlineUnmeetable(
                     "The deadline passed while the request waited; nothing was computed."
                 )
@@ -89,6 +106,7 @@ class Dispatcher:
         died is suspect, like all that ran beside it: suspects run again one at a time, and only a row that
         kills the process alone fails.
         """
+        self._intrusions.batch_starts(lane, plan)
         try:
             result = await lane.run(plan, alone=alone)
         except LaneLost as err:
@@ -100,8 +118,11 @@ class Dispatcher:
             _log.error("lane_failed", lane=lane.name, exc_info=err)
             await self._run_apart(lane, plan, err, halve=True, alone=alone)
         else:
-            self._scheduler.complete(lane.kind, plan, result.times.start_ns, result.times.end_ns)
+            self._scheduler.complete(lane.kind, plan, result.times)
             self._deliver(lane, plan, result)
+            self._observer.batch_ran(lane.kind.value, plan, result.times)
+            for waited_ns in self._intrusions.batch_ended(lane, result.times.end_ns):
+                self._observer.live_waited_behind_bulk(waited_ns)
 
     async def _run_apart(
         self, lane: Lane, plan: BatchPlan, err: Exception, *, halve: bool, alone: bool

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from penstock_kernels import pack_rows
 from penstock_server.domain.errors import EngineFailed
+from penstock_server.domain.lane import LaneKind
 from penstock_server.domain.model import ModelKey, ModelManifest
 from penstock_server.domain.work import Batch, BatchPlan, BatchTimes, IdArray
 from penstock_server.engines.factory import build_engine
 from penstock_server.engines.protocol import Engine
 from penstock_server.runtime.clock import Clock
-from penstock_server.scheduling.scheduler import LaneKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,4 +109,5 @@ class LocalLane:
         except Exception as err:
             # Whatever an engine raises fails its rows, not the lane.
             raise EngineFailed("The engine failed on this batch.") from err
-        return BatchResult(outputs, BatchTimes(start_ns, self._clock.now_ns()))
+        end_ns = self._clock.now_ns()
+        return BatchResult(outputs, BatchTimes(start_ns, end_ns, end_ns - start_ns))

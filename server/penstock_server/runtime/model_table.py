@@ -11,11 +11,11 @@ from typing import Protocol
 import structlog
 
 from penstock_server.domain.errors import ModelBroken, ModelLoading, PenstockError, UnknownModel
+from penstock_server.domain.lane import LaneKind
 from penstock_server.domain.model import ModelKey, ModelManifest
 from penstock_server.models.loaded import LoadedModel, load_model
 from penstock_server.models.repository import ModelRepository
 from penstock_server.runtime.lanes import Lane, LaneLost
-from penstock_server.scheduling.scheduler import LaneKind
 from penstock_server.text.tokenizer import TokenizerLimits
 
 _log = structlog.get_logger(__name__)

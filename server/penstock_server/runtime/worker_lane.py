@@ -16,12 +16,12 @@ import numpy as np
 import structlog
 
 from penstock_server.domain.errors import EngineFailed, ModelBroken
+from penstock_server.domain.lane import LaneKind
 from penstock_server.domain.model import ModelKey, ModelManifest
 from penstock_server.domain.work import BatchPlan, BatchTimes
 from penstock_server.engines.worker_protocol import BatchDone, Prepare, Prepared, RunBatch, SlotLayout
 from penstock_server.runtime.gate import Gate
 from penstock_server.runtime.lanes import BatchResult, LaneLost, pack
-from penstock_server.scheduling.scheduler import LaneKind
 
 # How long the worker may take to end once its sockets are closed: one batch, generously.
 _STOP_WAIT_S = 5.0
@@ -155,7 +155,7 @@ class WorkerLane:
         if done.error:
             raise EngineFailed(done.error)
         outputs = self._layout.outputs(memory, slot, plan.rows, done.width).copy()
-        return BatchResult(outputs, BatchTimes(done.start_ns, done.end_ns))
+        return BatchResult(outputs, BatchTimes(done.start_ns, done.end_ns, done.cpu_ns))
 
     def _send(self, command: Prepare | RunBatch) -> None:
         if self._channel is None:

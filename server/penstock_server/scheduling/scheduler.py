@@ -11,23 +11,20 @@ leave.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 
 from penstock_server.domain.errors import DeadlineUnmeetable, InvalidRequest, Overloaded
+from penstock_server.domain.lane import LaneKind as LaneKind
 from penstock_server.domain.model import ModelKey
 from penstock_server.domain.tasks import OverloadPolicy, RequestClass
-from penstock_server.domain.work import BatchPart, BatchPlan, Work
+from penstock_server.domain.work import BatchPart, BatchPlan, BatchTimes, Work
+from penstock_server.scheduling.cost import CostModels
 from penstock_server.scheduling.queues import ClassQueue, DeadlineQueue, QueuedWork
-from penstock_server.scheduling.rate import TokenRate
 
-
-class LaneKind(Enum):
-    """What a lane computes."""
-
-    LIVE = "live"
-    BULK = "bulk"
+# Delays that a caller can use.
+_RETRY_AFTER_MIN_S = 0.05
+_RETRY_AFTER_MAX_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +80,15 @@ _DEMOTIONS = {
 class Scheduler:
     """Queues of work, and the choice of the next batch. Owned by one thread."""
 
-    def __init__(self, limits: SchedulerLimits) -> None:
+    def __init__(self, limits: SchedulerLimits, costs: CostModels) -> None:
         self._limits = limits
+        self._costs = costs
         self._queues = {
             RequestClass.LIVE_CRITICAL: ClassQueue(limits.live_tokens_max),
             RequestClass.LIVE: ClassQueue(limits.live_tokens_max),
             RequestClass.FLEX: ClassQueue(limits.flex_tokens_max),
             RequestClass.BULK: ClassQueue(limits.bulk_tokens_max),
         }
-        self._rates = {kind: TokenRate() for kind in LaneKind}
 
     def admit(self, work: Work, now_ns: int, overload: OverloadPolicy = OverloadPolicy.REJECT) -> None:
         """Queues work, possibly in a lower class.
@@ -119,7 +116,7 @@ class Scheduler:
                 return
         if tokens > self._queues[work.request_class].tokens_max:
             raise self._too_large(work.request_class, tokens)
-        raise self._overloaded(work.request_class, tokens)
+        raise self._overloaded(work, tokens)
 
     def plan(self, lane: LaneKind, now_ns: int) -> Decision:
         """Chooses the next batch of a lane and removes its rows from the queues.
@@ -136,9 +133,9 @@ class Scheduler:
                 return Decision(batch, tuple(expired))
         return Decision(None, tuple(expired))
 
-    def complete(self, lane: LaneKind, plan: BatchPlan, start_ns: int, end_ns: int) -> None:
+    def complete(self, lane: LaneKind, plan: BatchPlan, times: BatchTimes) -> None:
         """Learns from a batch that has run."""
-        self._rates[lane].add(plan.tokens, end_ns - start_ns)
+        self._costs.table(plan.model, lane).observe(plan.rows, plan.padded_length, times.cpu_ns)
 
     def cancel(self, work: Work) -> None:
         """Drops the rows of a work that are not in a batch yet. No effect the second time."""
@@ -203,14 +200,16 @@ class Scheduler:
             f"{self._queues[request_class].tokens_max:,}. Split it, or send it as FLEX, BULK or a job",
         )
 
-    def _overloaded(self, request_class: RequestClass, tokens: int) -> Overloaded:
+    def _overloaded(self, work: Work, tokens: int) -> Overloaded:
+        request_class = work.request_class
         queue = self._queues[request_class]
         lane = LaneKind.LIVE if request_class <= RequestClass.LIVE else LaneKind.BULK
-        retry_after_s = self._rates[lane].seconds_for(queue.tokens + tokens - queue.tokens_max)
+        excess = queue.tokens + tokens - queue.tokens_max
+        retry_after_s = excess * self._costs.table(work.model, lane).ns_per_token() / 1e9
         return Overloaded(
             f"The {request_class.name} queue is full ({queue.tokens:,} of {queue.tokens_max:,} tokens wait). "
             "Try again after the delay in RetryInfo, or allow the request to be demoted to FLEX or BULK.",
-            retry_after_s=retry_after_s,
+            retry_after_s=min(_RETRY_AFTER_MAX_S, max(_RETRY_AFTER_MIN_S, retry_after_s)),
             request_class=request_class.name,
         )
 

@@ -15,6 +15,7 @@ from penstock_server.domain.tasks import RequestClass
 from penstock_server.domain.work import BatchPlan, BatchTimes
 from penstock_server.runtime.dispatcher import Dispatcher, split
 from penstock_server.runtime.lanes import BatchResult, LaneLost
+from penstock_server.scheduling.cost import CostModels
 from penstock_server.scheduling.scheduler import LaneKind, Scheduler, SchedulerLimits
 from tests.support.work import RecordingSink, make_work
 
@@ -70,7 +71,7 @@ class RowLane:
             raise MemoryError
         if self.poison.intersection(ids):
             raise EngineFailed("poison")
-        return BatchResult(np.array([[value] for value in ids], np.float32), BatchTimes(1, 2))
+        return BatchResult(np.array([[value] for value in ids], np.float32), BatchTimes(1, 2, 1))
 
     async def close(self) -> None:
         return
@@ -78,7 +79,7 @@ class RowLane:
 
 @asynccontextmanager
 async def dispatching(lane: RowLane, clock: SteppedClock | None = None) -> AsyncGenerator[Dispatcher]:
-    dispatcher = Dispatcher(Scheduler(LIMITS), [lane], clock or SteppedClock())
+    dispatcher = Dispatcher(Scheduler(LIMITS, CostModels()), [lane], clock or SteppedClock())
     dispatcher.start()
     try:
         yield dispatcher
@@ -229,7 +230,7 @@ async def test_rows_cancelled_meanwhile_are_not_tried_again() -> None:
 def test_split_keeps_every_row_and_measures_both_halves() -> None:
     first, _ = make_work([30, 10, 20])
     second, _ = make_work([40, 5])
-    scheduler = Scheduler(SchedulerLimits(10_000, 1, 1, 10_000, 1, 8))
+    scheduler = Scheduler(SchedulerLimits(10_000, 1, 1, 10_000, 1, 8), CostModels())
     scheduler.admit(first, 0)
     scheduler.admit(second, 0)
     plan = scheduler.plan(LaneKind.LIVE, 0).batch

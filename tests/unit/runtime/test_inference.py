@@ -16,6 +16,7 @@ from penstock_server.runtime.dispatcher import Dispatcher
 from penstock_server.runtime.inference import Inference
 from penstock_server.runtime.model_table import ModelTable
 from penstock_server.runtime.request_ticket import InferenceCall, LateTicket, TextRow
+from penstock_server.scheduling.cost import CostModels
 from penstock_server.scheduling.scheduler import Scheduler, SchedulerLimits
 from penstock_server.text.tokenizer import TokenizerLimits
 from tests.support.bulk_jobs import sums_model
@@ -35,7 +36,7 @@ def inference(tmp_path: Path) -> Generator[Inference]:
     clock = StoppedClock()
     inference = Inference(
         ModelTable(ModelRepository(tmp_path), [], TokenizerLimits()),
-        Dispatcher(Scheduler(LIMITS), [], clock),
+        Dispatcher(Scheduler(LIMITS, CostModels()), [], clock),
         RequestLimits(),
         QueueLimits(),
         clock,

@@ -9,6 +9,7 @@ from penstock_server.domain.errors import DeadlineUnmeetable, InvalidRequest, Ov
 from penstock_server.domain.model import ModelKey
 from penstock_server.domain.tasks import OverloadPolicy, RequestClass
 from penstock_server.domain.work import BatchPlan, Work
+from penstock_server.scheduling.cost import CostModels
 from penstock_server.scheduling.queues import ClassQueue
 from penstock_server.scheduling.scheduler import LaneKind, Scheduler, SchedulerLimits
 from tests.support.work import MODEL, make_work
@@ -24,7 +25,7 @@ LIMITS = SchedulerLimits(
 
 
 def scheduler() -> Scheduler:
-    return Scheduler(LIMITS)
+    return Scheduler(LIMITS, CostModels())
 
 
 def plan(target: Scheduler, lane: LaneKind = LaneKind.LIVE, now_ns: int = 0) -> BatchPlan:
@@ -264,7 +265,7 @@ requests = st.lists(
 def test_every_row_is_planned_once_or_expired_once_or_cancelled(
     specs: list[tuple[list[int], RequestClass, int | None, bool]],
 ) -> None:
-    target = Scheduler(LIMITS)
+    target = Scheduler(LIMITS, CostModels())
     admitted: list[Work] = []
     for lengths, request_class, deadline_ns, is_cancelled in specs:
         work, _ = make_work(lengths, request_class=request_class, deadline_ns=deadline_ns)
