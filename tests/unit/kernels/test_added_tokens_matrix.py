@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.added_token_sets import BASES, check_set
 
-SETS_OF_EACH = 5
+SETS_OF_EACH = 4
 
 
 @pytest.mark.parametrize("base", BASES)
