@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import structlog
 
@@ -21,11 +21,16 @@ from penstock_server.api.server import Services, build_server
 from penstock_server.api.stream import StreamHandler
 from penstock_server.config import ServerConfig
 from penstock_server.domain.errors import InvalidRequest
+from penstock_server.domain.lane import LaneKind
 from penstock_server.domain.model import TOKENS_MAX
-from penstock_server.domain.tasks import Task
+from penstock_server.domain.tasks import RequestClass, Task
 from penstock_server.engines.worker_protocol import SlotLayout
 from penstock_server.models.repository import ModelRepository
 from penstock_server.observability.logs import configure_logs
+from penstock_server.observability.metrics import Metrics
+from penstock_server.observability.observer import SILENT
+from penstock_server.runtime.cost_keeper import CostKeeper
+from penstock_server.runtime.cost_store import CostStore
 from penstock_server.runtime.dispatcher import Dispatcher
 from penstock_server.runtime.inference import Inference
 from penstock_server.runtime.job_service import BulkJobs, bulk_limits
@@ -36,6 +41,9 @@ from penstock_server.runtime.worker_lane import BulkWorker
 from penstock_server.scheduling.cost import CostModels
 from penstock_server.scheduling.scheduler import Scheduler, SchedulerLimits
 from penstock_server.text.tokenizer import TokenizerLimits
+
+if TYPE_CHECKING:
+    from penstock_server.observability.exporter import Exporter
 
 ENGINE_NAME = "onnxruntime/cpu"
 # Longest row a bulk lane has room for, and the widest output at that many rows. The memory is only
@@ -59,7 +67,17 @@ class PenstockServer:
         self._worker = BulkWorker(config.bulk_lanes(), layout)
         live_lane = LocalLane("live-0", threads=config.live_threads(), clock=self._clock)
         self._lanes: Sequence[Lane] = (live_lane, *self._worker.lanes)
-        self._dispatcher = Dispatcher(Scheduler(limits, self._costs), self._lanes, self._clock)
+        self._cost_keeper = CostKeeper(
+            self._costs,
+            CostStore(config.data_dir / "costs"),
+            live_lane,
+            {LaneKind.LIVE: config.live_threads(), LaneKind.BULK: 1},
+        )
+        self._metrics = _metrics(config)
+        observer = self._metrics or SILENT
+        self._exporter: Exporter | None = None
+        self._scheduler = Scheduler(limits, self._costs)
+        self._dispatcher = Dispatcher(self._scheduler, self._lanes, self._clock, observer)
         tokenizers = TokenizerLimits(config.text.tokenizer_cache_bytes, config.tokenising_threads())
         self._models = ModelTable(ModelRepository(config.models_dir), self._lanes, tokenizers)
         self._inference = Inference(
@@ -69,6 +87,7 @@ class PenstockServer:
             config.queues,
             self._clock,
             tokenizer_threads=config.text.tokenizer_threads,
+            observer=observer,
         )
         self._streams = StreamHandler(self._inference, config.requests, self._clock)
         self._bulk = BulkJobs(
@@ -79,7 +98,7 @@ class PenstockServer:
             clock=self._clock,
         )
         self._health = HealthReporter()
-        self._edge = EdgeInterceptor(self._clock, lambda: self._is_draining)
+        self._edge = EdgeInterceptor(self._clock, lambda: self._is_draining, observer)
         self._is_open = False
         self._is_draining = False
         self._port = 0
@@ -88,6 +107,11 @@ class PenstockServer:
     def address(self) -> str:
         """Host and port that clients connect to."""
         return f"{self._config.host}:{self._port}"
+
+    @property
+    def metrics_address(self) -> str | None:
+        """Host and port that metrics are read from; None if they are not served."""
+        return None if self._exporter is None else self._exporter.address
 
     def models(self) -> list[ModelEntry]:
         """The models, as far as they are loaded."""
@@ -102,13 +126,16 @@ class PenstockServer:
         self._worker.start()
         try:
             await self._bulk.start()
+            self._exporter = self._export_metrics()
             await self._open_port()
         except BaseException:
             await self._bulk.close()
             await self._worker.close()
+            await self._close_exporter()
             raise
         self._dispatcher.start()
         await self._models.load_all(self._health)
+        await self._cost_keeper.start(self._models.ready_manifests())
         await self._health.ready()
         _log.info("ready", address=self.address, models=[str(entry.key) for entry in self.models()])
 
@@ -125,11 +152,39 @@ class PenstockServer:
         await self._bulk.close()
         await self._models.close()
         await self._dispatcher.close()
+        await self._cost_keeper.close()
         await asyncio.gather(*(lane.close() for lane in self._lanes))
         await self._worker.close()
         self._inference.close()
+        await self._close_exporter()
         self._data_lock.close()
         _log.info("stopped")
+
+    def _export_metrics(self) -> Exporter | None:
+        """Serves metrics if the configuration says where. Raises InvalidRequest if the port is taken."""
+        config = self._config.metrics
+        if self._metrics is None or config is None:
+            return None
+        # Loaded only where it is used: an HTTP server takes a tenth of a second of the start.
+        from penstock_server.observability.exporter import Exporter, ServerState
+
+        state = ServerState(
+            queue=self._queue_depth,
+            rpcs_in_flight=lambda: self._edge.in_flight,
+            worker_restarts=lambda: self._worker.restarts,
+        )
+        exporter = Exporter(self._metrics, state, config.host, config.port)
+        _log.info("metrics", address=exporter.address)
+        return exporter
+
+    async def _close_exporter(self) -> None:
+        if self._exporter is not None:
+            await asyncio.to_thread(self._exporter.close)
+            self._exporter = None
+
+    def _queue_depth(self, request_class: RequestClass) -> tuple[int, int]:
+        depth = self._scheduler.depth(request_class)
+        return depth.rows, depth.tokens
 
     async def _stop_serving(self) -> None:
         """Lets calls in flight finish within the grace; what only watches need not be waited for."""
@@ -228,6 +283,16 @@ def _scheduler_limits(config: ServerConfig) -> SchedulerLimits:
         bulk_batch_tokens=config.lanes.bulk_batch_tokens,
         lookahead_rows=config.lanes.lookahead_rows,
     )
+
+
+def _metrics(config: ServerConfig) -> Metrics | None:
+    if config.metrics is None:
+        return None
+    batch_tokens = {
+        LaneKind.LIVE.value: config.lanes.live_batch_tokens_max,
+        LaneKind.BULK.value: config.lanes.bulk_batch_tokens,
+    }
+    return Metrics(batch_tokens, config.metrics.tenants_max)
 
 
 def _slot_layout(config: ServerConfig) -> SlotLayout:

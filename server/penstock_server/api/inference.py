@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from penstock_server.api.stream import StreamHandler
 
 
+_METHODS = {Task.EMBED: "Embed", Task.CLASSIFY: "Classify", Task.TAG: "Tag", Task.RERANK: "Rerank"}
+
+
 class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     """Parses messages, has the runtime answer them, writes messages."""
 
@@ -110,7 +113,8 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     ) -> InferenceCall:
         model = codec.model_from_proto(ref)
         structlog.contextvars.bind_contextvars(model=model.name)
-        return self._inference.call(model, task, options, deadline_of(context, self._clock))
+        deadline_ns = deadline_of(context, self._clock)
+        return self._inference.call(model, task, options, deadline_ns, method=_METHODS[task.task])
 
     async def _answer(
         self,

@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 from penstock_server.api.deadlines import Context, remaining_s
 from penstock_server.api.status import code_of, message_of, retry_after_s, status_of
 from penstock_server.domain.errors import Draining, InvalidRequest, PenstockError
+from penstock_server.observability.observer import SILENT, Observer
 from penstock_server.runtime.clock import Clock
 
 _OUR_METHODS = "/penstock.v1."
@@ -39,12 +40,18 @@ class _Malformed:
 class EdgeInterceptor(grpc.aio.ServerInterceptor):
     """Wraps our methods; health and reflection pass through."""
 
-    def __init__(self, clock: Clock, is_draining: Callable[[], bool]) -> None:
+    def __init__(self, clock: Clock, is_draining: Callable[[], bool], observer: Observer = SILENT) -> None:
         self._clock = clock
+        self._observer = observer
         self._is_draining = is_draining
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
+
+    @property
+    def in_flight(self) -> int:
+        """Calls of our methods under way."""
+        return self._in_flight
 
     async def idle(self) -> None:
         """Waits until none of our methods is under way; health and reflection calls do not count."""
@@ -134,6 +141,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         finally:
             duration_ms = (self._clock.now_ns() - start_ns) / 1e6
             _log.info("rpc", method=method, code=code.name, duration_ms=round(duration_ms, 3), peer=peer)
+            self._observer.rpc_ended(method.rpartition("/")[2], code.name)
             self._in_flight -= 1
             if not self._in_flight:
                 self._idle.set()

@@ -60,7 +60,7 @@ class StreamHandler:
             opening = await self._opening(messages, context)
             structlog.contextvars.bind_contextvars(model=opening.model.name)
             call = self._inference.call(
-                opening.model, opening.task, opening.options, opening.rules.deadline_ns
+                opening.model, opening.task, opening.options, opening.rules.deadline_ns, method="Stream"
             )
             yield _opened(call, opening)
             session: StreamSession[Answer] = StreamSession(

@@ -20,6 +20,7 @@ from penstock_server.domain.model import ModelKey
 from penstock_server.domain.tasks import RequestClass, RequestOptions, TaskOptions, Truncation
 from penstock_server.models.heads import check_options
 from penstock_server.models.loaded import LoadedModel
+from penstock_server.observability.observer import SILENT, Observer
 from penstock_server.runtime.clock import Clock
 from penstock_server.runtime.dispatcher import Dispatcher
 from penstock_server.runtime.model_table import ModelTable
@@ -67,17 +68,25 @@ class Inference:
         clock: Clock,
         *,
         tokenizer_threads: int,
+        observer: Observer = SILENT,
     ) -> None:
         self._models = models
         self._dispatcher = dispatcher
         self._limits = limits
         self._queues = queues
         self._clock = clock
+        self._observer = observer
         self._executor = ThreadPoolExecutor(tokenizer_threads, thread_name_prefix="tokenise")
         self._waiting_chars = 0
 
     def call(
-        self, model: ModelKey, task: TaskOptions, options: RequestOptions, deadline_ns: int | None
+        self,
+        model: ModelKey,
+        task: TaskOptions,
+        options: RequestOptions,
+        deadline_ns: int | None,
+        *,
+        method: str = "",
     ) -> InferenceCall:
         """Finds the model and checks the options against it.
 
@@ -86,6 +95,7 @@ class Inference:
             task: The task with its options.
             options: Options of the request.
             deadline_ns: When the answer stops being of use; None for never.
+            method: Name of the RPC.
 
         Raises:
             UnknownModel, ModelLoading, TaskNotSupported, NotBuilt, InvalidRequest: As their names say.
@@ -93,7 +103,7 @@ class Inference:
         loaded = self._models.get(model.name, model.version)
         check_options(loaded.manifest, task)
         check_tokens_max(loaded, options.tokens_max, pairs=False)
-        return InferenceCall(loaded, task, options, deadline_ns)
+        return InferenceCall(loaded, task, options, deadline_ns, method)
 
     async def answer(self, call: InferenceCall, rows: Sequence[TextRow]) -> Answer:
         """Computes the answer of a whole request.
@@ -101,10 +111,11 @@ class Inference:
         Raises:
             PenstockError: The request was refused or failed.
         """
-        ticket = RequestTicket(call, self._clock, self._clock.now_ns())
-        self._check(call, rows)
-        tokens = await self.off_loop(rows, lambda: self._encode(call, rows))
-        ticket.submit(tokens, self._class_of(call.options, tokens), self._dispatcher)
+        ticket = RequestTicket(call, self._clock, self._observer)
+        with ticket.counted(len(rows)):
+            self._check(call, rows)
+            tokens = await self.off_loop(rows, lambda: self._encode(call, rows))
+            ticket.submit(tokens, self._class_of(call.options, tokens), self._dispatcher)
         return await ticket.answer()
 
     def submit(self, call: InferenceCall, row: TextRow) -> RequestTicket | LateTicket:
@@ -113,8 +124,8 @@ class Inference:
         Raises:
             PenstockError: The text was refused. What only the tokens of a large one show, its answer raises.
         """
-        ticket = RequestTicket(call, self._clock, self._clock.now_ns())
-        with naming_one_text():
+        ticket = RequestTicket(call, self._clock, self._observer)
+        with ticket.counted(1), naming_one_text():
             self._check(call, [row])
             if _reading_cost([row]) > _INLINE_COST_MAX:
                 return LateTicket(ticket, lambda: self._submit_late(ticket, call, row))
@@ -122,7 +133,7 @@ class Inference:
         return ticket
 
     async def _submit_late(self, ticket: RequestTicket, call: InferenceCall, row: TextRow) -> None:
-        with naming_one_text():
+        with ticket.counted(1), naming_one_text():
             tokens = await self.off_loop([row], lambda: self._encode(call, [row]))
             self._queue_one(ticket, call, tokens)
 

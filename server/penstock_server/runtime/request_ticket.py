@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from types import TracebackType
 
 import msgspec
 import numpy as np
@@ -18,6 +19,7 @@ from penstock_server.domain.tasks import RequestClass, RequestOptions, TaskOptio
 from penstock_server.domain.work import BatchTimes, Work
 from penstock_server.models.heads import finish
 from penstock_server.models.loaded import LoadedModel
+from penstock_server.observability.observer import Observer
 from penstock_server.runtime.clock import Clock
 from penstock_server.runtime.dispatcher import Dispatcher
 
@@ -31,25 +33,29 @@ class TextRow(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class InferenceCall:
-    """What a caller asks for, parsed and checked for form."""
+    """What a caller asks for, parsed and checked for form; ``method`` is the RPC, for metrics."""
 
     model: LoadedModel
     task: TaskOptions
     options: RequestOptions
     deadline_ns: int | None
+    method: str = ""
 
 
 class RequestTicket:
     """A request on its way. Takes its rows' outputs and becomes its answer."""
 
-    def __init__(self, call: InferenceCall, clock: Clock, arrival_ns: int) -> None:
+    def __init__(self, call: InferenceCall, clock: Clock, observer: Observer) -> None:
         self._call = call
+        self._observer = observer
         self._clock = clock
+        arrival_ns = clock.now_ns()
         self._arrival_ns = arrival_ns
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._dispatcher: Dispatcher | None = None
         self._work: Work | None = None
         self._outputs: NDArray[np.float32] | None = None
+        self._rows = 0
         self._rows_left = 0
         self._admitted_ns = arrival_ns
         self._last_start_ns = arrival_ns
@@ -64,7 +70,7 @@ class RequestTicket:
     def submit(self, tokens: TokenRows, request_class: RequestClass, dispatcher: Dispatcher) -> None:
         """Queues the tokenised rows. Raises what ``Dispatcher.submit`` raises."""
         self._admitted_ns = self._clock.now_ns()
-        self._rows_left = tokens.rows
+        self._rows = self._rows_left = tokens.rows
         options = self._call.options
         self._work = Work(
             model=self._call.model.manifest.key,
@@ -91,21 +97,34 @@ class RequestTicket:
         Raises:
             PenstockError: A row could not be computed; the other rows' outputs are dropped.
         """
-        try:
-            await self._done
-        except asyncio.CancelledError:
-            self.cancel()
-            raise
+        with self.counted(self._rows):
+            try:
+                await self._done
+            except asyncio.CancelledError:
+                self.cancel()
+                raise
         assert self._outputs is not None
         assert self._work is not None
         outcome = finish(self._outputs, self._call.model.manifest, self._call.task)
-        return Answer(outcome, self._info(self._work))
+        info = self._info(self._work)
+        self._observer.answered(self._call.method, self._call.options.tenant, self._rows, info)
+        return Answer(outcome, info)
+
+    def counted(self, rows: int) -> Counted:
+        """Tells the observer if what is done within ends without an answer."""
+        return Counted(self, rows)
+
+    def not_answered(self, rows: int, why: str) -> None:
+        """Tells the observer that there will be no answer."""
+        options = self._call.options
+        asked = options.request_class if self._work is None else self._asked_class
+        model = self._call.model.manifest.key
+        self._observer.not_answered(self._call.method, options.tenant, rows, model, asked, why)
 
     def deliver(self, rows: NDArray[np.int32], outputs: NDArray[np.float32], times: BatchTimes) -> None:
         """Takes the outputs of some rows."""
         if self._outputs is None:
-            assert self._work is not None
-            self._outputs = np.empty((len(self._work.rows), outputs.shape[1]), np.float32)
+            self._outputs = np.empty((self._rows, outputs.shape[1]), np.float32)
         self._outputs[rows] = outputs
         self._rows_left -= len(rows)
         self._last_start_ns = max(self._last_start_ns, times.start_ns)
@@ -141,6 +160,31 @@ class RequestTicket:
             tenant=self._call.options.tenant,
             demoted_from=self._asked_class if work.request_class is not self._asked_class else None,
         )
+
+
+class Counted:
+    """Counts a request that ends within it without an answer. A class: a generator takes far longer."""
+
+    __slots__ = ("_rows", "_ticket")
+
+    def __init__(self, ticket: RequestTicket, rows: int) -> None:
+        self._ticket = ticket
+        self._rows = rows
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            return
+        if isinstance(error, PenstockError):
+            self._ticket.not_answered(self._rows, error.reason)
+        elif isinstance(error, asyncio.CancelledError):
+            self._ticket.not_answered(self._rows, "CANCELLED")
+        else:
+            self._ticket.not_answered(self._rows, "INTERNAL")
 
 
 class LateTicket:
