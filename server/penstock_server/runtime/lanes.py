@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -15,6 +16,7 @@ from penstock_server.domain.errors import EngineFailed
 from penstock_server.domain.lane import LaneKind
 from penstock_server.domain.model import ModelKey, ModelManifest
 from penstock_server.domain.work import Batch, BatchPlan, BatchTimes, IdArray
+from penstock_server.engines.batches import empty_batch
 from penstock_server.engines.factory import build_engine
 from penstock_server.engines.protocol import Engine
 from penstock_server.runtime.clock import Clock
@@ -89,12 +91,32 @@ class LocalLane:
         """Packs and runs a batch on the lane's thread."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._run, plan)
 
+    def prober(self, model: ModelKey) -> Callable[[int, int], int]:
+        """Returns what measures batches of a shape on the lane, between others.
+
+        The function takes rows and padded length, blocks until its batch has run and returns what it cost, in
+        nanoseconds; for any thread but the event loop's. It raises EngineFailed, or RuntimeError if the lane
+        is closed.
+        """
+        engine, manifest = self._engines[model]
+
+        def probe(rows: int, padded_length: int) -> int:
+            return self._executor.submit(self._probe, engine, manifest, rows, padded_length).result()
+
+        return probe
+
     async def close(self) -> None:
         """Waits for a running batch and frees the engines."""
         await asyncio.to_thread(self._executor.shutdown)
         for engine, _ in self._engines.values():
             engine.close()
         self._engines.clear()
+
+    def _probe(self, engine: Engine, manifest: ModelManifest, rows: int, padded_length: int) -> int:
+        batch = empty_batch(engine, manifest, rows, padded_length)
+        start_ns = self._clock.now_ns()
+        engine.run(batch)
+        return self._clock.now_ns() - start_ns
 
     def _run(self, plan: BatchPlan) -> BatchResult:
         start_ns = self._clock.now_ns()

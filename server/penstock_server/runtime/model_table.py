@@ -79,6 +79,10 @@ class ModelTable:
         )
         return sorted(ordered, key=lambda entry: entry.key.name)
 
+    def ready_manifests(self) -> list[ModelManifest]:
+        """The versions that answer, in the order of `entries`."""
+        return [entry.loaded.manifest for entry in self.entries() if entry.loaded is not None]
+
     def get(self, name: str, version: str = "") -> LoadedModel:
         """Finds the model version that answers.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from statistics import median
 from typing import NamedTuple
@@ -30,7 +30,9 @@ _LOCATED_MAX = 512
 _THROUGHPUT_TOLERANCE = 0.02
 # A larger batch must do this much better to count as more efficient than a smaller one: above the noise.
 _EFFICIENCY_STEP = 0.01
-# Observations that a place measured by a sweep stands for: medians of several runs, but of one moment.
+# A median of fewer runs says something of the whole table at most. One of more stands for this many batches:
+# several runs, but of one moment.
+_SWEEP_RUNS_MIN = 3
 _SWEEP_WORTH = 5.0
 # Which batches are efficient takes 20 microseconds to find out, and changes slowly.
 _SIZES_RENEWED_AFTER = 64
@@ -164,14 +166,18 @@ class CostTable:
         surprise = math.log(duration_ns / self.predict(rows, padded_length).median_ns)
         self._learner.observe(_ROWS.locate(rows), self._lengths.locate(padded_length), surprise)
 
-    def seed(self, measured: Mapping[tuple[int, int], float]) -> None:
-        """Takes the medians of a sweep, in nanoseconds by rows and padded length; at least one.
+    def seed(self, runs_ns: Mapping[tuple[int, int], Sequence[float]]) -> None:
+        """Takes what a sweep has measured.
 
-        The whole table is scaled by their median first, then each place moves to its own.
+        The whole table is scaled to it first; then each shape that ran often enough gets its own median.
+
+        Args:
+            runs_ns: Runs of each shape, in nanoseconds, by rows and padded length; at least one.
         """
-        factors = [ns / self.predict(*shape).median_ns for shape, ns in measured.items()]
-        self._learner.scale(median(factors))
+        medians = {shape: median(runs) for shape, runs in runs_ns.items()}
         self._sizes.clear()
+        self._learner.scale(median(ns / self.predict(*shape).median_ns for shape, ns in medians.items()))
+        measured = {shape: ns for shape, ns in medians.items() if len(runs_ns[shape]) >= _SWEEP_RUNS_MIN}
         # Places move each other a little until they are known.
         for worth in (0.0, 0.0, _SWEEP_WORTH):
             for (rows, length), ns in measured.items():

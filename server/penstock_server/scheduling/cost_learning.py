@@ -2,8 +2,8 @@
 
 An observation is a surprise: the logarithm of actual over predicted median. Three things learn from it.
 
-- **Drift**, a factor for the whole table: the median of the last surprises in cells that are known. A machine
-  that becomes slower or faster is believed once more than half of them say so; a stall is one of them.
+- **Drift**, a factor for the whole table: the median of the last surprises. A machine that becomes slower or
+  faster is believed once more than half of them say so; a stall is one of them.
 - **Cells**: the surprise that drift leaves over moves the four cells around the batch, the more the less is
   known of them, and their unknown neighbours with them. It is bounded, so that a cell tracks a median.
 - **Spread**, by how much the upper cost exceeds the median: it grows by a step with each excess and shrinks
@@ -31,7 +31,7 @@ WINDOW = 15
 # A shift of the whole table above this is followed at once, a smaller one in tenths: two percent is noise.
 _DRIFT_AT_ONCE = 0.05
 _DRIFT_SHARE = 0.1
-# From this many observations on, a cell's surprises say something about the machine and not about the cell.
+# From this many observations on, what a cell's surprises say is how far batches scatter.
 _KNOWN = 3.0
 # How far a known cell goes with a surprise, and what a surprise counts at most there. An unknown cell goes
 # all the way, up to a factor of 1.65: the prior is not further off once it is scaled, a stall is.
@@ -48,9 +48,11 @@ _SPREAD_STEP = 0.15
 _SPREAD_INITIAL = 0.25
 # The upper cost never comes closer to the median than clocks and caches let a batch repeat itself.
 _SPREAD_MIN = 0.03
-_SPREAD_MAX = 4.0
+# A machine that stalls more often than the quantile allows would raise the spread without end, and pessimism
+# costs goodput as well: stalls beyond twice the median are left to luck.
+_SPREAD_MAX = 1.0
 # An unknown cell's upper cost allows for this error of its median.
-_UNKNOWN_EXTRA = 0.25
+_UNKNOWN_EXTRA = 0.4
 # What an earlier process knew counts as this many observations: true in shape, perhaps not today.
 _SEEN_RESTORED_MAX = 10.0
 
@@ -130,7 +132,7 @@ class TableLearner:
         """
         self.observations += 1
         corners = self._corners(row, column)
-        is_known = self._seen(corners) >= _KNOWN or self.observations <= WINDOW
+        is_known = self._seen(corners) >= _KNOWN
         shift = self._follow_drift(_Surprise(surprise, nearest(corners), is_known))
         self._move_cells(corners, surprise - shift)
         self._see(corners, 1.0)
@@ -138,8 +140,9 @@ class TableLearner:
         self._lift_upper()
 
     def scale(self, factor: float) -> None:
-        """Makes the whole table dearer, or cheaper, by a factor."""
+        """Makes the whole table dearer, or cheaper, by a factor that a sweep has measured."""
         self._median_ns *= factor
+        self._trust()
         self._lift_upper()
 
     def settle(self, row: Place, column: Place, surprise: float, worth: float) -> None:
@@ -154,7 +157,6 @@ class TableLearner:
         corners = self._corners(row, column)
         self._move_cells(corners, surprise)
         self._see(corners, worth)
-        self._trust()
         self._lift_upper()
 
     def state(self) -> TableState:
@@ -209,8 +211,7 @@ class TableLearner:
         """Moves the whole table to where the last surprises say it is; returns by how much."""
         window = self._window
         window.append(newest)
-        # What happens in unknown cells says nothing of the machine; it counts as no surprise.
-        shift = _middle([each.value if each.is_known else 0.0 for each in window])
+        shift = _middle([each.value for each in window])
         if abs(shift) < _DRIFT_AT_ONCE:
             shift *= _DRIFT_SHARE
         if shift:
