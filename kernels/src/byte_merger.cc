@@ -9,6 +9,9 @@ namespace {
 
 bool is_inner(char c) noexcept { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; }
 
+// Up to so many symbols the next merge of a stretch is searched for.
+constexpr std::size_t kSearchedInStretchMax = 128;
+
 // What a merge with the next symbol is worth: lower comes first, and of equal ones the leftmost.
 constexpr std::uint64_t kNoMerge = ~std::uint64_t{0};
 
@@ -23,6 +26,7 @@ ByteMerger::ByteMerger(const BlobView& blob, const ByteIds& byte_ids)
       merges_(blob.records<MergeRecord>(Section::kMergeTable)),
       byte_ids_(byte_ids),
       takes_words_(blob.config().model_flags & kIgnoreMerges),
+      is_regular_(is_regular(blob)),
       pairs_(std::make_unique<BytePair[]>(0x10000)) {
   for (std::size_t pair = 0; pair < 0x10000; ++pair) {
     const MergeRecord* merge = merges_.find(byte_ids_[pair >> 8], byte_ids_[pair & 0xFF]);
@@ -30,22 +34,108 @@ ByteMerger::ByteMerger(const BlobView& blob, const ByteIds& byte_ids)
   }
 }
 
+bool ByteMerger::is_regular(const BlobView& blob) const {
+  constexpr std::int32_t kUnmade = -1, kByte = -2;
+  const std::int32_t ids_end = blob.config().ids_end;
+  std::vector<std::int32_t> made_by(static_cast<std::size_t>(std::max(ids_end, 0)), kUnmade);
+  const auto is_id = [ids_end](std::int32_t id) { return id >= 0 && id < ids_end; };
+  const auto maker = [&](std::int32_t id) -> std::int32_t& { return made_by[static_cast<std::size_t>(id)]; };
+  if (!std::all_of(byte_ids_.begin(), byte_ids_.end(), is_id)) return false;
+  for (const std::int32_t id : byte_ids_) maker(id) = kByte;
+  const auto section = blob.records<MergeRecord>(Section::kMergeTable);
+  std::int32_t rank_before = -1;
+  for (const MergeRecord& merge : section.subspan(1, static_cast<std::size_t>(section[0].left))) {
+    const auto is_earlier = [&](std::int32_t id) {
+      return is_id(id) && (maker(id) == kByte || (maker(id) >= 0 && maker(id) < merge.rank));
+    };
+    if (!is_earlier(merge.left) || !is_earlier(merge.right)) return false;
+    if (!is_id(merge.merged) || maker(merge.merged) != kUnmade || merge.rank <= rank_before) return false;
+    maker(merge.merged) = rank_before = merge.rank;
+  }
+  return true;
+}
+
 void ByteMerger::cut(std::string_view word, Merger& merger, std::vector<Part>& parts) const {
   parts.clear();
   if (takes_words_) {
     if (const std::int32_t id = find_word(word); id >= 0) return add_part(word, {id, 0}, word.size(), parts);
   }
-  if (word.size() <= kSearchedMax) return search(word, parts);
-  merger.clear();
-  for (const char c : word) merger.add(byte_ids_[static_cast<unsigned char>(c)], 1);
-  merger.merge(merges_);
+  if (is_regular_ && word.size() > 2 * kStretchBytes && merge_stretches(word, merger, parts)) return;
+  parts.clear();
   std::size_t at = 0;
-  for (const Symbol& symbol : merger.symbols()) {
-    const std::size_t end = at + static_cast<std::size_t>(symbol.size);
-    add_part(word, {symbol.id, at}, end, parts);
+  merge(word, kSearchedMax, merger, [&](std::int32_t id, std::size_t size) {
+    add_part(word, {id, at}, at + size, parts);
+    at += size;
+  });
+  merger.trim();
+}
+
+// Tells id and size of each token.
+template <typename Take>
+void ByteMerger::merge(std::string_view bytes, std::size_t searched_max, Merger& merger, Take take) const {
+  if (bytes.size() <= searched_max) return search(bytes, take);
+  merger.clear();
+  for (const char c : bytes) merger.add(byte_ids_[static_cast<unsigned char>(c)], 1);
+  merger.merge(merges_);
+  for (const Symbol& symbol : merger.symbols()) take(symbol.id, static_cast<std::size_t>(symbol.size));
+}
+
+// Merges a long word stretch by stretch; false, and nothing of use in `parts`, if that would take long.
+//
+// Where merges are regular, each pass of BPE does all merges of one rank, left to right, before those of the next.
+// Then tokens of two stretches that were merged apart are those of both together if the two at the border, merged
+// by themselves, stay apart: a merge across the border would take the last symbol left of it and the first right of
+// it, which only depend on these two. A stretch that does not stay apart is merged again with more of what is
+// before it.
+bool ByteMerger::merge_stretches(std::string_view word, Merger& merger, std::vector<Part>& parts) const {
+  constexpr std::size_t kBytesAgainMax = 64 * kStretchBytes, kStretchBytesMax = 16 * kStretchBytes, kFarBack = 16;
+  std::size_t stretch = kStretchBytes;
+  // Runs of one character have the same border each time.
+  std::int32_t apart_left = -1, apart_right = -1;
+  for (std::size_t at = 0; at < word.size();) {
+    const std::size_t end = std::min(word.size(), at + stretch);
+    for (std::size_t back = 1;; back *= 4) {
+      const std::size_t begin = parts.empty() ? 0 : static_cast<std::size_t>(parts.back().end);
+      if (end - begin > kBytesAgainMax) return false;
+      const std::size_t border = parts.size();
+      auto from = static_cast<std::int32_t>(begin);
+      merge(word.substr(begin, end - begin), kSearchedInStretchMax, merger, [&](std::int32_t id, std::size_t size) {
+        const std::int32_t to = from + static_cast<std::int32_t>(size);
+        parts.push_back({id, from, to});
+        from = to;
+      });
+      if (!border) break;
+      const Part& left = parts[border - 1];
+      const Part& right = parts[border];
+      if (left.id == apart_left && right.id == apart_right) break;
+      if (stay_apart(word, left, right, merger)) {
+        apart_left = left.id;
+        apart_right = right.id;
+        break;
+      }
+      parts.resize(border > back ? border - back : 0);
+      // Many tokens that depend on each other: longer stretches have fewer borders.
+      if (back == kFarBack) stretch = std::min(2 * stretch, kStretchBytesMax);
+    }
     at = end;
   }
-  merger.trim();
+  // Until here they were told in bytes.
+  const std::vector<Part> merged = std::move(parts);
+  parts.clear();
+  parts.reserve(merged.size());
+  for (const Part& part : merged)
+    add_part(word, {part.id, static_cast<std::size_t>(part.begin)}, static_cast<std::size_t>(part.end), parts);
+  return true;
+}
+
+// Whether two tokens, by themselves, are not merged with each other.
+bool ByteMerger::stay_apart(std::string_view word, const Part& left, const Part& right, Merger& merger) const {
+  const auto begin = static_cast<std::size_t>(left.begin), border = static_cast<std::size_t>(right.begin);
+  bool is_border = false;
+  std::size_t at = begin;
+  merge(word.substr(begin, static_cast<std::size_t>(right.end) - begin), kSearchedInStretchMax, merger,
+        [&](std::int32_t, std::size_t size) { is_border |= (at += size) == border; });
+  return is_border;
 }
 
 // The token whose text is the word.
@@ -75,12 +165,13 @@ void ByteMerger::add_part(std::string_view word, Symbols symbols, std::size_t en
 }
 
 // Searches for the next merge each time.
-void ByteMerger::search(std::string_view word, std::vector<Part>& parts) const {
+template <typename Take>
+void ByteMerger::search(std::string_view word, Take take) const {
   const std::size_t size = word.size();
-  std::uint64_t worths[kSearchedMax];
-  std::int32_t ids[kSearchedMax];     // of the symbols that begin at a byte
-  std::int32_t merged[kSearchedMax];  // with the next symbol
-  std::uint8_t next[kSearchedMax], previous[kSearchedMax];
+  std::uint64_t worths[kSearchedInStretchMax];
+  std::int32_t ids[kSearchedInStretchMax];     // of the symbols that begin at a byte
+  std::int32_t merged[kSearchedInStretchMax];  // with the next symbol
+  std::uint8_t next[kSearchedInStretchMax], previous[kSearchedInStretchMax];
   for (std::size_t i = 0; i < size; ++i) {
     ids[i] = byte_ids_[static_cast<unsigned char>(word[i])];
     next[i] = static_cast<std::uint8_t>(i + 1);
@@ -121,7 +212,7 @@ void ByteMerger::search(std::string_view word, std::vector<Part>& parts) const {
     look_up(at);
     if (at > 0) look_up(previous[at]);
   }
-  for (std::size_t i = 0; i < size; i = next[i]) add_part(word, {ids[i], i}, next[i], parts);
+  for (std::size_t i = 0; i < size; i = next[i]) take(ids[i], next[i] - i);
 }
 
 }  // namespace penstock

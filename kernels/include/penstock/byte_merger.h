@@ -27,8 +27,11 @@ struct Part {
 // Cuts words into tokens by their bytes. Immutable; holds 512 KiB.
 class ByteMerger {
  public:
-  // Up to so many symbols the next merge is searched for; above, a heap has it.
+  // Up to so many symbols the next merge of a word is searched for; above, a heap has it.
   static constexpr std::size_t kSearchedMax = 24;
+  // Longer words than twice this are merged in stretches, where searching is faster than a heap of the whole;
+  // as long as the longest tokens of usual vocabularies.
+  static constexpr std::size_t kStretchBytes = 64;
 
   // Reads kVocabularyTrie and kMergeTable in place. Throws std::invalid_argument if they are broken.
   ByteMerger(const BlobView& blob, const ByteIds& byte_ids);
@@ -48,13 +51,20 @@ class ByteMerger {
   };
 
   std::int32_t find_word(std::string_view word) const noexcept;
-  void search(std::string_view word, std::vector<Part>& parts) const;
+  bool is_regular(const BlobView& blob) const;
+  template <typename Take>
+  void search(std::string_view bytes, Take take) const;
+  template <typename Take>
+  void merge(std::string_view bytes, std::size_t searched_max, Merger& merger, Take take) const;
+  bool merge_stretches(std::string_view word, Merger& merger, std::vector<Part>& parts) const;
+  bool stay_apart(std::string_view word, const Part& left, const Part& right, Merger& merger) const;
   static void add_part(std::string_view word, Symbols symbols, std::size_t end, std::vector<Part>& parts);
 
   DoubleArray vocabulary_;
   MergeTable merges_;
   ByteIds byte_ids_;
   bool takes_words_;
+  bool is_regular_;  // each token is made by one merge, of what earlier merges make
   std::unique_ptr<BytePair[]> pairs_;
 };
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 
 from penstock_kernels import EncodeOptions, Tokenizer, spec
 from penstock_kernels.blob import compile_tokenizer
+from penstock_kernels.reference_byte_level import BYTE_CHARACTERS
 from tests.support import fuzz_blobs
 
 SUBJECTS = ("bert-1111", "bert-0000", "gpt2", "modernbert", "deberta", "xlnet", "albert", "unsplit")
@@ -128,3 +130,55 @@ def test_buffers_cannot_be_resized_while_they_are_encoded(tokenizer: Tokenizer) 
     thread.join()
     assert refused
     assert rows.lengths[0] > 1_000_000
+
+
+# What borders of stretches can be like: tokens across them, runs longer than them, parts of characters.
+LONG_WORDS = ("a", "ab", "abc", "aab", "=", "=-", "\u4e2d\u6587", "\u00e9a", "\U0001f600")
+REGULAR = (
+    *(("a" * size, "a" * size) for size in (1, 2, 4, 8, 16, 32, 64, 128)),
+    ("b", "a"),
+    ("ba", "b"),
+    ("aa", "bab"),
+    ("c", "aabab"),
+    *(("=" * size, "=") for size in range(1, 100)),
+    ("-", "="),
+)
+# A token is made by two merges, and another by a merge that comes before those of its parts.
+IRREGULAR = (("aab", "c"), ("a", "a"), ("b", "b"), ("aa", "b"), ("a", "ab"), ("a", "b"), ("c", "aab"))
+
+
+@pytest.mark.parametrize("merges", [REGULAR, IRREGULAR], ids=["regular", "irregular"])
+def test_long_words_are_merged_as_in_one_go(merges: tuple[tuple[str, str], ...]) -> None:
+    tokens = dict.fromkeys([*BYTE_CHARACTERS, *(left + right for left, right in merges)])
+    model = spec.Bpe({token: index for index, token in enumerate(tokens)}, merges)
+    subject = replace(fuzz_blobs.subjects()["gpt2"], model=model, added_tokens=(), single=(), pair=())
+    blob = compile_tokenizer(replace(subject, single=(spec.TemplatePiece(spec.Slot.FIRST),)))
+    fast, general = Tokenizer(blob), Tokenizer(blob, with_fast_path=False)
+    rng = random.Random(11)
+    options = EncodeOptions(return_offsets=True)
+    for size in (127, 128, 129, 130, 191, 192, 193, 700, 5_000):
+        for letters in LONG_WORDS:
+            text = "".join(rng.choices(letters, k=size))
+            ours, theirs = fast.encode([text], None, options), general.encode([text], None, options)
+            assert ours.ids.tolist() == theirs.ids.tolist(), (size, letters)
+            assert ours.offsets is not None
+            assert theirs.offsets is not None
+            assert ours.offsets.tolist() == theirs.offsets.tolist(), (size, letters)
+
+
+def test_many_added_tokens_cost_no_more_than_a_few() -> None:
+    subject = fuzz_blobs.subjects()["albert"]
+    few = tuple(spec.AddedToken(f"zz{index:04}", 400 + index, normalized=True) for index in range(2_000))
+    words = " ".join(f"{index:x}" for index in range(40_000))
+
+    def seconds(count: int) -> float:
+        tokenizer = Tokenizer(compile_tokenizer(replace(subject, added_tokens=few[:count])))
+        assert tokenizer.path_name == "unigram"
+        times: list[float] = []
+        for _ in range(3):
+            start = time.thread_time()
+            tokenizer.encode([words])
+            times.append(time.thread_time() - start)
+        return min(times)
+
+    assert seconds(2_000) < 8 * seconds(2) + 0.01
