@@ -29,6 +29,18 @@ std::optional<std::uint32_t> only_char(std::string_view text) {
 
 }  // namespace
 
+void AddedTexts::add(std::string_view text) {
+  starts_.add(text);
+  trie_.insert(text, 0);
+  is_empty_ = false;
+}
+
+bool AddedTexts::lie_in(std::string_view text) const noexcept {
+  for (std::size_t at = starts_.next(text, 0); at < text.size(); at = starts_.next(text, at + 1))
+    if (trie_.longest(text.substr(at)).size) return true;
+  return false;
+}
+
 std::optional<UnigramChain> UnigramChain::of(const BlobView& blob) {
   UnigramChain chain;
   if (blob.config().model_kind != static_cast<std::int32_t>(ModelKind::kUnigram)) return std::nullopt;
@@ -129,9 +141,9 @@ bool UnigramChain::is_separable() const {
 bool UnigramChain::take_added_tokens(const BlobView& blob) {
   for (const AddedTokenRecord& record : blob.records<AddedTokenRecord>(Section::kAddedTokens)) {
     if (!(record.flags & kNormalized)) continue;
-    auto content = normalize_added(blob.text(record.content));
+    const auto content = normalize_added(blob.text(record.content));
     if (!content) return false;
-    added.push_back(std::move(*content));
+    added.add(*content);
   }
   return true;
 }
@@ -159,6 +171,9 @@ BlockClass UnigramChain::class_of(std::uint32_t c) const {
   const bool is_space = becomes && (*becomes == ' ' || (cuts_at_whitespace && is_whitespace(*becomes)));
   return is_space ? BlockClass::kSpace : BlockClass::kWord;
 }
+
+// The map takes the shortest key that a cluster begins with.
+bool UnigramChain::is_fixed_separator(std::uint32_t c) const { return c == ' ' || replacement(charsmap, c); }
 
 bool UnigramChain::keeps(std::uint32_t c) const {
   switch (grapheme_of(c)) {

@@ -13,10 +13,27 @@
 #include "penstock/blob.h"
 #include "penstock/metaspace.h"
 #include "penstock/normalizers.h"
+#include "penstock/pair_scan.h"
 #include "penstock/pipeline.h"
 #include "penstock/precompiled.h"
+#include "penstock/trie.h"
 
 namespace penstock {
+
+// Texts to look for in others, all at once.
+class AddedTexts {
+ public:
+  void add(std::string_view text);
+  bool empty() const noexcept { return is_empty_; }
+
+  // Whether any lies in the text. O(text size * longest), but for most texts a scan.
+  bool lie_in(std::string_view text) const noexcept;
+
+ private:
+  PairScan starts_;
+  Trie trie_;
+  bool is_empty_ = true;
+};
 
 // A chain of stages, as settings.
 struct UnigramChain {
@@ -32,13 +49,16 @@ struct UnigramChain {
   std::uint32_t mark = 0;           // Metaspace's character
   std::string mark_text;            // in UTF-8
   // Added tokens that are matched on normalised text, normalised. Each lies within a word.
-  std::vector<std::string> added;
+  AddedTexts added;
 
   // None if the blob's stages are no such chain.
   static std::optional<UnigramChain> of(const BlobView& blob);
 
   // kSpace for characters that become a space (or whitespace, if that cuts) whatever is around them; else kWord.
   BlockClass class_of(std::uint32_t c) const;
+
+  // Whether the map changes a separator alike whatever cluster it begins.
+  bool is_fixed_separator(std::uint32_t c) const;
 
   // Whether a character stays as it is among others of which this is true, and is no space nor the mark.
   bool keeps(std::uint32_t c) const;

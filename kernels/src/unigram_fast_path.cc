@@ -184,7 +184,7 @@ Outcome UnigramFastPath::encode(const Piece& whole, std::size_t tokens_wanted, S
   // Where two characters become one space, what stands for it is not one before the word.
   const bool one_by_one =
       out.with_spans() && !chain_.cuts_at_whitespace && text.find("\r\n") != std::string_view::npos;
-  UnigramRun run(chain_, kept_, model_, scratch, out);
+  UnigramRun run(chain_, kept_, model_, text, scratch, out);
   Chunk chunk{text, 0, piece.begin, 0};
   const auto is_full = [&] { return out.size() >= tokens_wanted; };
   while (chunk.at < text.size() && !run.is_declined() && !is_full()) {

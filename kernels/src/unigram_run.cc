@@ -16,11 +16,6 @@ constexpr std::size_t kCharsKept = std::size_t{1} << 16;
 
 }  // namespace
 
-bool UnigramRun::holds_added(std::string_view text) const noexcept {
-  return std::any_of(chain_.added.begin(), chain_.added.end(),
-                     [text](const std::string& token) { return text.find(token) != std::string_view::npos; });
-}
-
 void UnigramRun::add_separators(std::string_view text, std::int32_t end) {
   if (chain_.cuts_at_whitespace) return;
   std::int32_t begin = end - static_cast<std::int32_t>(count_code_points(text));
@@ -43,6 +38,7 @@ void UnigramRun::add(const RawWord& word, const ShortKey* key) {
   const bool is_short = word.text.size() <= ShortEntry::kBytesMax;
   const std::uint64_t hash = is_short || !key ? WordCache::hash(word.text) : key->low;
   if (may_cache && emit_cached(word, hash)) return;
+  is_joined_ = false;
   if (!cut_kept(word)) {
     if (!normalize(word)) {
       is_declined_ = true;
@@ -59,7 +55,7 @@ void UnigramRun::add(const RawWord& word, const ShortKey* key) {
     cut_one_word(word);
   }
   if (is_declined_) return;
-  if (may_cache) insert(word, hash);
+  if (may_cache && !is_joined_) insert(word, hash);
   emit_single_separators();
   emit_tokens(word);
 }
@@ -145,7 +141,7 @@ void UnigramRun::emit_tokens(const RawWord& word) {
 // Cuts a word that normalisation does not change.
 bool UnigramRun::cut_kept(const RawWord& word) {
   if (!kept_.all(word.text)) return false;
-  if (holds_added(word.text)) {
+  if (chain_.added.lie_in(word.text)) {
     is_declined_ = true;
     return true;
   }
@@ -177,34 +173,53 @@ bool UnigramRun::cut_kept(const RawWord& word) {
   return true;
 }
 
-// What a word becomes, in scratch.chars, counted from a space before it; false if that depends on what is
-// around the word.
+std::uint32_t UnigramRun::separator_before(const RawWord& word) const noexcept {
+  if (!word.follows_separator) return ' ';
+  const std::size_t begin = static_cast<std::size_t>(word.text.data() - piece_.data());
+  std::size_t at = previous_start(piece_, begin);
+  return next_code_point(piece_, at);
+}
+
+bool UnigramRun::lies_between_cr_and_lf(const RawWord& word) const noexcept {
+  const auto end = static_cast<std::size_t>(word.text.data() - piece_.data()) + word.text.size();
+  return separator_before(word) == '\r' && end < piece_.size() && piece_[end] == '\n';
+}
+
+// Whether the word in scratch.chars, normalised but for the map, is clusters that no separator changes.
+bool UnigramRun::has_own_clusters(const RawWord& word) {
+  const AlignedText& chars = scratch_.chars;
+  // Of a word that is gone, what was around it may be one cluster now.
+  if (chars.size() < 2) return !lies_between_cr_and_lf(word);
+  GraphemeBreaker breaker;
+  breaker.begins(' ');
+  is_joined_ = !breaker.begins(chars[1].code_point);
+  for (std::size_t i = 2; i < chars.size(); ++i) breaker.begins(chars[i].code_point);
+  if (!breaker.begins(' ')) return false;
+  return !is_joined_ || (word.follows_separator && chain_.is_fixed_separator(chars[0].code_point));
+}
+
+// What a word becomes, in scratch.chars, counted from the separator before it; false if that depends on more
+// than these.
 bool UnigramRun::normalize(const RawWord& word) {
   AlignedText& chars = scratch_.chars;
   chars.clear();
-  chars.push_back({' ', 0, 1});
+  chars.push_back({separator_before(word), 0, 1});
   for (std::size_t at = 0; at < word.text.size();) {
     const auto index = static_cast<std::int32_t>(chars.size());
     chars.push_back({next_code_point(word.text, at), index, index + 1});
   }
   for (const auto& stage : chain_.stages) stage->apply(chars, scratch_.spare, 0);
   if (chain_.charsmap) {
-    // Of a word that is gone, what was around it may be one cluster now: CR and LF.
-    if (chars.size() < 2) return false;
-    GraphemeBreaker breaker;
-    breaker.begins(' ');
-    bool is_apart = breaker.begins(chars[1].code_point);
-    for (std::size_t i = 2; i < chars.size(); ++i) breaker.begins(chars[i].code_point);
-    is_apart &= breaker.begins(' ');
-    if (!is_apart) return false;
+    if (!has_own_clusters(word)) return false;
     PrecompiledStage(*chain_.charsmap).apply(chars, scratch_.spare, 0);
   }
+  chars[0].code_point = ' ';
   // At the beginning, deleted characters shift all alignments of the piece.
   if (!word.follows_separator && (chars.size() < 2 || chars[1].begin != 1)) return false;
   if (!chain_.added.empty()) {
     scratch_.text.clear();
     for (const AlignedChar& c : chars) append_utf8(scratch_.text, c.code_point);
-    if (holds_added(scratch_.text)) return false;
+    if (chain_.added.lie_in(scratch_.text)) return false;
   }
   const auto is_odd_space = [](const AlignedChar& c) {
     return c.code_point != ' ' && (UnicodeTables::get().info(c.code_point).flags & kWhitespace);

@@ -43,7 +43,7 @@ struct UnigramPathScratch final : Scratch {
   std::vector<Token> tokens;  // of the last word
 };
 
-// A word of the raw text: what lies between characters that become spaces.
+// A word of the raw text, within the piece: what lies between characters that become spaces.
 struct RawWord {
   std::string_view text;
   std::int32_t begin;       // code point of the original
@@ -53,10 +53,18 @@ struct RawWord {
 // One call: a piece on its way, word by word. Words come in order; what lies between them is told first.
 class UnigramRun {
  public:
-  UnigramRun(const UnigramChain& chain, const KeptChars& kept, const Unigram& model, UnigramPathScratch& scratch,
-      TokenBuffer& out) noexcept
-      : chain_(chain), kept_(kept), model_(model), scratch_(scratch), out_(out), next_word_(out.words_used()) {
+  UnigramRun(const UnigramChain& chain, const KeptChars& kept, const Unigram& model, std::string_view piece,
+             UnigramPathScratch& scratch, TokenBuffer& out) noexcept
+      : chain_(chain),
+        kept_(kept),
+        model_(model),
+        piece_(piece),
+        scratch_(scratch),
+        out_(out),
+        next_word_(out.words_used()) {
+    // A call that ran out of memory leaves what it had begun.
     scratch.run.clear();
+    scratch.word.clear();
   }
 
   bool is_declined() const noexcept { return is_declined_; }
@@ -78,7 +86,10 @@ class UnigramRun {
   void insert(const RawWord& word, std::uint64_t hash);
 
   bool cut_kept(const RawWord& word);
+  std::uint32_t separator_before(const RawWord& word) const noexcept;
+  bool lies_between_cr_and_lf(const RawWord& word) const noexcept;
   bool normalize(const RawWord& word);
+  bool has_own_clusters(const RawWord& word);
   bool is_one_word() const noexcept;
   void cut_one_word(const RawWord& word);
   void take_tokens(const AlignedChar* chars, std::size_t size);
@@ -87,16 +98,16 @@ class UnigramRun {
   void feed(AlignedChar c);
   void flush_run();
   void flush_word();
-  bool holds_added(std::string_view text) const noexcept;
-
   const UnigramChain& chain_;
   const KeptChars& kept_;
   const Unigram& model_;
+  std::string_view piece_;
   UnigramPathScratch& scratch_;
   TokenBuffer& out_;
   std::int32_t next_word_;
   bool has_fed_ = false;  // whether any character of the normalised piece has come
   bool is_declined_ = false;
+  bool is_joined_ = false;  // whether the last word normalised may be one cluster with a separator before it
 };
 
 }  // namespace penstock

@@ -208,6 +208,14 @@ def test_separators_meet_where_a_word_between_them_goes(name: str) -> None:
             sides.check("".join(chars))
 
 
+@pytest.mark.parametrize("name", ["xlm-roberta", "converted", "albert", "spaces are words"])
+def test_marks_may_be_one_cluster_with_the_separator_before_them(name: str) -> None:
+    sides = _sides(name)
+    rng = random.Random(12)
+    for _ in range(600):
+        sides.check("".join(rng.choices(" \u00a0\t\n\u0301\u0308\u0903\u094dxq", k=rng.randint(2, 9))))
+
+
 def test_words_that_are_not_cut_apart_take_the_general_way() -> None:
     sides = Sides(tokenizer_json(UNSPLIT))
     assert sides.fast.path_name == "general"
