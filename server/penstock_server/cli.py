@@ -16,6 +16,7 @@ from penstock_server.commands.health import health
 from penstock_server.commands.live import classify, embed, tokenize
 from penstock_server.commands.models import models
 from penstock_server.commands.serve import serve
+from penstock_server.commands.simulate import simulate
 from penstock_server.commands.stream import stream
 
 INTERRUPTED = 130
@@ -76,7 +77,7 @@ def cli() -> None:
     """
 
 
-for command in (serve, embed, classify, tokenize, stream, bulk, models, health):
+for command in (serve, embed, classify, tokenize, stream, bulk, models, health, simulate):
     cli.add_command(command)
 
 

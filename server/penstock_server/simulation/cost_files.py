@@ -1,0 +1,67 @@
+"""Where true durations come from: the table that comes with this package, or a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from penstock_server.domain.errors import InvalidRequest
+from penstock_server.simulation.builtin import LENGTH_POINTS, MINILM_BULK_MS, MINILM_LIVE_MS, ROW_POINTS
+from penstock_server.simulation.costs import DurationTable, LaneCosts
+from penstock_server.simulation.scenario import NS_PER_MS
+
+
+class _FileTable(msgspec.Struct, frozen=True):
+    row_points: list[int]
+    length_points: list[int]
+    median_ns: list[list[float]]
+
+
+class _File(msgspec.Struct, frozen=True):
+    live: _FileTable
+    bulk: _FileTable
+
+
+def lane_costs(path: Path | None) -> LaneCosts:
+    """Reads a cost table: JSON with ``live`` and ``bulk``, each with both axes and medians in nanoseconds.
+
+    Args:
+        path: None for the table of MiniLM on two cores.
+
+    Raises:
+        InvalidRequest: It cannot be read, or is no such table.
+    """
+    if path is None:
+        return LaneCosts(_builtin(MINILM_LIVE_MS), _builtin(MINILM_BULK_MS))
+    try:
+        file = msgspec.json.decode(path.read_bytes(), type=_File)
+    except OSError as err:
+        raise InvalidRequest(f"Cannot read the cost table {path}: {err.strerror}.") from err
+    except msgspec.DecodeError as err:
+        raise InvalidRequest(f"{path} is no cost table: {err}") from err
+    return LaneCosts(_table_of(file.live, path), _table_of(file.bulk, path))
+
+
+def _builtin(median_ms: tuple[tuple[float, ...], ...]) -> DurationTable:
+    return DurationTable(
+        np.array(ROW_POINTS, np.float64),
+        np.array(LENGTH_POINTS, np.float64),
+        np.array(median_ms, np.float64) * NS_PER_MS,
+    )
+
+
+def _table_of(table: _FileTable, path: Path) -> DurationTable:
+    rows, lengths = np.array(table.row_points, np.float64), np.array(table.length_points, np.float64)
+    if not all(len(points) > 1 and (np.diff(points) > 0).all() for points in (rows, lengths)):
+        raise InvalidRequest(f"{path}: points must ascend, at least two of them on each axis.")
+    try:
+        median_ns = np.array(table.median_ns, np.float64)
+    except ValueError as err:
+        raise InvalidRequest(f"{path}: median_ns must be a list for each row point.") from err
+    if median_ns.shape != (len(rows), len(lengths)) or not (median_ns > 0).all():
+        raise InvalidRequest(
+            f"{path}: median_ns must hold {len(rows)} lists of {len(lengths)} durations above 0."
+        )
+    return DurationTable(rows, lengths, median_ns)

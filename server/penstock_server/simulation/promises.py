@@ -1,0 +1,181 @@
+"""The guarantees G1, G2, G4 and G5 of docs/simulation.md, checked on the record of a run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import numpy as np
+
+from penstock_server.domain.lane import LaneKind
+from penstock_server.simulation.record import BatchRecord, Record, WorkRecord
+from penstock_server.simulation.rules import Finding, Rules
+from penstock_server.simulation.timeline import moments, waiting_before
+
+# Promises are about predicted costs; true ones may exceed them by this in all.
+_PREDICTION_SLACK = 1.25
+# Lengths within this ratio are alike: a row more in the batch costs less than a batch of its own.
+_ALIKE = 1.25
+
+
+def check_live_is_not_blocked(record: Record, rules: Rules) -> Iterator[Finding]:
+    """G1: on a lane that runs live batches no bulk batch starts while live rows wait, but for its share.
+
+    The share: bulk batches that went first cost at most share / (1 - share) of the live batches so far, and
+    one batch.
+    """
+    part = rules.bulk_share / (1 - rules.bulk_share)
+    live_ns = first_ns = largest_ns = 0.0
+    for batch, moment in waiting_before(record):
+        if not _runs_live(record, batch):
+            continue
+        if not batch.is_bulk:
+            live_ns += batch.busy_ns
+        elif moment.live_rows and not _has_deadlines(batch):
+            first_ns += batch.busy_ns
+            largest_ns = max(largest_ns, batch.busy_ns) if part else 0.0
+            if first_ns > (part * live_ns + largest_ns) * _PREDICTION_SLACK:
+                yield Finding(
+                    batch.planned_ns, f"a bulk batch went before {moment.live_rows} waiting live rows"
+                )
+
+
+def check_two_units(record: Record, rules: Rules) -> Iterator[Finding]:
+    """G2: a call is answered within two of the largest batches if all that is ahead of it fits into one.
+
+    Ahead of it: live rows that wait when it comes. Checked where calls cannot overtake each other, and for
+    rows of like lengths, which it pays to compute in one batch.
+    """
+    live = [batch for batch in record.batches if _runs_live(record, batch)]
+    budget = rules.batch_tokens_max[LaneKind.LIVE]
+    works = [work for work in record.works if work.is_live]
+    if not live or not _come_in_order(works):
+        return
+    unit_ns = max(batch.end_ns - batch.start_ns for batch in live) + rules.gap_ns
+    planned = _last_planned(record)
+    ahead: list[WorkRecord] = []
+    for work in works:
+        ahead = [*(other for other in ahead if planned.get(other, -1) > work.order), work]
+        lengths = np.concatenate([other.call.lengths for other in ahead])
+        is_one_batch = len(ahead) <= rules.lookahead_rows and len(lengths) * int(lengths.max()) <= budget
+        if not is_one_batch or lengths.max() > _ALIKE * lengths.min() or work.cancelled_ns is not None:
+            continue
+        took_ns = (work.done_ns or 0) - work.submitted_ns
+        if took_ns > 2 * unit_ns:
+            told = f"call {work.number} took {took_ns:,} ns with one batch ahead"
+            yield Finding(work.submitted_ns, f"{told}; two units are {2 * unit_ns:,}")
+
+
+def _come_in_order(works: list[WorkRecord]) -> bool:
+    """Whether no call can overtake another: one class, one tenant, one time until the deadline."""
+    kinds = {
+        (work.served_class, work.call.tenant, (work.call.deadline_ns or 0) - work.call.arrival_ns)
+        for work in works
+    }
+    return len(kinds) == 1 and works[0].call.deadline_ns is not None
+
+
+def check_bulk_share(record: Record, rules: Rules) -> Iterator[Finding]:
+    """G4: while bulk work waits it gets its share of the live lane's time.
+
+    What bulk batches cost, by the live lane's table, never falls behind share x time by more than the largest
+    bulk batch and the largest live one, and one that is under way.
+    """
+    if not rules.bulk_share:
+        return
+    costs_ns = [batch.live_cost_ns for batch in record.batches]
+    slack_ns = 3 * max(costs_ns, default=0.0) * _PREDICTION_SLACK
+    lead_ns = best_ns = 0.0
+    for moment in moments(record):
+        lead_ns += sum(batch.live_cost_ns for batch in moment.ended if batch.is_bulk)
+        best_ns = max(best_ns, lead_ns)
+        if not moment.bulk_rows:
+            lead_ns = best_ns = 0.0
+            continue
+        lead_ns -= rules.bulk_share * (moment.until_ns - moment.at_ns)
+        if best_ns - lead_ns > slack_ns:
+            yield Finding(
+                moment.at_ns, f"bulk work waits and is {best_ns - lead_ns:,.0f} ns behind its share"
+            )
+            lead_ns = best_ns = 0.0
+
+
+@dataclass(slots=True)
+class _Pair:
+    """How two tenants that both wait have been served: the difference, and its extremes since both wait."""
+
+    difference_ns: float = 0.0
+    low_ns: float = 0.0
+    high_ns: float = 0.0
+
+    @property
+    def spread_ns(self) -> float:
+        return self.high_ns - self.low_ns
+
+    def add(self, served_ns: float) -> None:
+        self.difference_ns += served_ns
+        self.low_ns = min(self.low_ns, self.difference_ns)
+        self.high_ns = max(self.high_ns, self.difference_ns)
+
+
+@dataclass(slots=True)
+class _Tenants:
+    """Service of all pairs of tenants that wait at the same time."""
+
+    pairs: dict[tuple[str, str], _Pair] = field(default_factory=dict[tuple[str, str], _Pair])
+
+    def keep(self, waiting: Counter[str]) -> None:
+        """Forgets pairs of which one does not wait any more, and begins those that now do."""
+        present = set(combinations(sorted(tenant for tenant, rows in waiting.items() if rows), 2))
+        self.pairs = {names: self.pairs.get(names, _Pair()) for names in sorted(present)}
+
+    def serve(self, tenant: str, cost_ns: float) -> None:
+        """Counts service, over the tenant's weight."""
+        for (first, second), pair in self.pairs.items():
+            if tenant in (first, second):
+                pair.add(cost_ns if tenant == first else -cost_ns)
+
+
+def check_tenants_share(record: Record, rules: Rules) -> Iterator[Finding]:
+    """G5: of two tenants that wait, none gets ahead of the other by more than two full batches, by weight."""
+    weights = {work.call.tenant: work.call.weight for work in record.works if work.is_live}
+    live = [batch for batch in record.batches if not batch.is_bulk]
+    if len(weights) < 2 or not live:
+        return
+    full_ns = max(batch.live_cost_ns for batch in live)
+    bound_ns = 2 * full_ns / min(weights.values()) * _PREDICTION_SLACK
+    tenants = _Tenants()
+    for batch, moment in waiting_before(record):
+        tenants.keep(moment.waiting_live)
+        for tenant, cost_ns in _costs_by_tenant(batch).items():
+            tenants.serve(tenant, cost_ns / weights[tenant])
+        for names, pair in tenants.pairs.items():
+            if pair.spread_ns > bound_ns:
+                told = f"{names[0]!r} and {names[1]!r} both wait and are {pair.spread_ns:,.0f} ns apart"
+                yield Finding(batch.planned_ns, f"{told}; {bound_ns:,.0f} may be")
+                pair.low_ns = pair.high_ns = pair.difference_ns
+
+
+def _costs_by_tenant(batch: BatchRecord) -> dict[str, float]:
+    costs: dict[str, float] = {}
+    for part in batch.parts:
+        if part.work.is_live:
+            cost_ns = batch.live_cost_ns * part.tokens / batch.tokens
+            costs[part.work.call.tenant] = costs.get(part.work.call.tenant, 0.0) + cost_ns
+    return costs
+
+
+def _runs_live(record: Record, batch: BatchRecord) -> bool:
+    return any(lane.name == batch.lane and LaneKind.LIVE in lane.kinds for lane in record.lanes)
+
+
+def _has_deadlines(batch: BatchRecord) -> bool:
+    """Whether it is work that is promoted when its deadline comes near."""
+    return all(part.work.call.deadline_ns is not None for part in batch.parts)
+
+
+def _last_planned(record: Record) -> dict[WorkRecord, int]:
+    """When the last rows of each work were put into a batch."""
+    return {part.work: batch.order for batch in record.batches for part in batch.parts}

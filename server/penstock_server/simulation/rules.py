@@ -1,0 +1,37 @@
+"""What checkers know of a run beside its record: the limits that were promised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from penstock_server.domain.lane import LaneKind
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A broken promise: when, and what."""
+
+    at_ns: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The limits that hold in a run.
+
+    Attributes:
+        batch_tokens_max: Padded tokens of a batch of several rows, by the lane that asked for it.
+        bulk_share: Part of the live lane's time that waiting bulk work gets at least; 0 for none.
+        late_share_max: Part of the admitted live calls that may be late.
+        edge_ns: What passes between the last row's output and the answer.
+        gap_ns: What a live batch costs beside its computing.
+        lookahead_rows: How far ahead of the earliest deadline rows are looked for.
+    """
+
+    batch_tokens_max: Mapping[LaneKind, int]
+    bulk_share: float
+    late_share_max: float
+    edge_ns: int
+    gap_ns: int
+    lookahead_rows: int
