@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent
 MODULES = (
     "penstock_kernels._batch",
     "penstock_kernels._compile",
+    "penstock_kernels._schedule",
     "penstock_kernels._tokenizer",
 )
 

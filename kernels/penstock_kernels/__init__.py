@@ -1,4 +1,4 @@
-"""Native kernels under the server: tokenising texts and laying out batches.
+"""Native kernels under the server: tokenising texts, laying out batches and scheduling them.
 
 Every kernel has a plain Python twin in ``penstock_kernels.reference``, which is its specification;
 ``PENSTOCK_KERNELS=reference`` in the environment selects the twins at import.
@@ -16,17 +16,22 @@ IS_NATIVE = os.environ.get("PENSTOCK_KERNELS", "native") != "reference"
 
 if TYPE_CHECKING or IS_NATIVE:
     from penstock_kernels._batch import l2_normalize, mean_pool, pack_rows
+    from penstock_kernels._schedule import NEVER, LiveQueue
     from penstock_kernels._tokenizer import Tokenizer
 else:
     from penstock_kernels.reference import l2_normalize, mean_pool, pack_rows
+    from penstock_kernels.reference_live_queue import LiveQueue
+    from penstock_kernels.reference_schedule import NEVER
 
 __all__ = [
     "IS_NATIVE",
+    "NEVER",
     "ROW_INVALID",
     "ROW_TRUNCATED",
     "ByteBuffer",
     "EncodeOptions",
     "IndexArray",
+    "LiveQueue",
     "TokenRows",
     "Tokenizer",
     "TruncationStrategy",
