@@ -146,10 +146,15 @@ class CostTable:
         w10, w01, w00 = x - xy, y - xy, 1.0 - x - y + xy
         m, u = self._medians, self._uppers
         below, right = row + 1, column + 1
-        return Cost(
+        cost = Cost(
             w00 * m[row, column] + w01 * m[row, right] + w10 * m[below, column] + xy * m[below, right],
             w00 * u[row, column] + w01 * u[row, right] + w10 * u[below, column] + xy * u[below, right],
         )
+        if x <= 1.0 and y <= 1.0:
+            return cost
+        # Straight lines in both directions may fall together, but a larger batch never costs less.
+        last = self.predict(min(rows, ROW_POINTS[-1]), min(padded_length, self._lengths.points[-1]))
+        return Cost(max(cost.median_ns, last.median_ns), max(cost.upper_ns, last.upper_ns))
 
     def observe(self, rows: int, padded_length: int, duration_ns: int) -> None:
         """Learns from a batch that has run; about 20 microseconds.
@@ -274,4 +279,4 @@ def prior_ns(
     """What is believed before anything has run: MiniLM's shape, which the first batches then scale."""
     tokens = np.multiply.outer(row_points.astype(np.float64), length_points.astype(np.float64))
     shape = _PRIOR_BATCH_NS + tokens * (_PRIOR_TOKEN_NS + _PRIOR_PAIR_NS * length_points)
-    return np.ascontiguousarray(shape / _PRIOR_SPEED[lane])
+    return np.ascontiguousarray(shape / _PRIOR_SPEED[lane], np.float64)
