@@ -111,34 +111,50 @@ ContextPool::State* ContextPool::state() {
   State* current = state_.load(std::memory_order_acquire);
   while (!current || current->generation != fork_generation()) {
     auto fresh = std::make_unique<State>();
-    fresh->idle.reserve(contexts_max_);
     if (state_.compare_exchange_strong(current, fresh.get(), std::memory_order_acq_rel)) return fresh.release();
   }
   return current;
 }
 
-// Needs the lock, and that there is one or one may be made.
-void ContextPool::take_from(State& state, Lease& lease) {
+// Needs the lock, which it gives away, and that there is one or one may be made.
+void ContextPool::take_from(State& state, std::unique_lock<std::mutex>& lock, Lease& lease) {
   Lease taken;
   if (state.idle.empty()) {
-    auto context = std::make_unique<EncodeContext>();
-    context->tokenizer = tokenizer_.make_context(cache_bytes_);
+    state.idle.reserve(state.made + 1);  // so that giving back cannot fail
     ++state.made;
-    taken.context_ = context.release();
+    lock.unlock();  // making one takes long
+    taken.context_ = make_context(state);
   } else {
     taken.context_ = state.idle.back().release();
     state.idle.pop_back();
+    lock.unlock();
   }
   taken.pool_ = this;
+  taken.state_ = &state;
   ++leases_held;
   lease.swap(taken);
 }
 
+EncodeContext* ContextPool::make_context(State& state) {
+  try {
+    auto context = std::make_unique<EncodeContext>();
+    context->tokenizer = tokenizer_.make_context(cache_bytes_);
+    return context.release();
+  } catch (...) {
+    {
+      const std::lock_guard lock(state.mutex);
+      --state.made;
+    }
+    state.given_back.notify_one();  // who waits may have more luck
+    throw;
+  }
+}
+
 bool ContextPool::try_take(Lease& lease) {
   State& state = *this->state();
-  const std::lock_guard lock(state.mutex);
+  std::unique_lock lock(state.mutex);
   if (state.idle.empty() && state.made >= contexts_max_) return false;
-  take_from(state, lease);
+  take_from(state, lock, lease);
   return true;
 }
 
@@ -146,17 +162,18 @@ void ContextPool::take(Lease& lease) {
   State& state = *this->state();
   std::unique_lock lock(state.mutex);
   state.given_back.wait(lock, [&] { return !state.idle.empty() || state.made < contexts_max_ || leases_held; });
-  take_from(state, lease);
+  take_from(state, lock, lease);
 }
 
-void ContextPool::give_back(EncodeContext* context) noexcept {
+void ContextPool::give_back(EncodeContext* context, State& state) noexcept {
+  // The parent's pool may have been locked when it forked.
+  if (state.generation != fork_generation()) return delete context;
   context->buffers.trim();
   if (context->store.bytes() > kStoreBytesKept) context->store = RowStore{};
   if (context->first.capacity() + context->second.capacity() > kViewsKept) {
     context->first = {};
     context->second = {};
   }
-  State& state = *state_.load(std::memory_order_acquire);
   {
     const std::lock_guard lock(state.mutex);
     if (state.idle.size() < contexts_max_) {
@@ -173,7 +190,7 @@ void ContextPool::give_back(EncodeContext* context) noexcept {
 ContextPool::Lease::~Lease() {
   if (!context_) return;
   --leases_held;
-  pool_->give_back(context_);
+  pool_->give_back(context_, *state_);
 }
 
 std::size_t EncodedBatch::rows() const noexcept {

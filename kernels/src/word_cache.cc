@@ -15,12 +15,19 @@ constexpr std::size_t kLine = 64;
 
 #ifdef __linux__
 
-// Zeroed memory that the kernel is asked to back with huge pages before any of it is touched.
+// Zeroed memory that begins at a huge page, if it is as large as one; the kernel is asked for huge pages before
+// any of it is touched. It ends where it should: else the last of them would reach beyond the end.
 void* take(std::size_t bytes) {
-  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  const std::size_t spare = bytes >= kHugePage ? kHugePage : 0;
+  void* memory = mmap(nullptr, bytes + spare, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
-  if (bytes >= kHugePage) madvise(memory, bytes, MADV_HUGEPAGE);
-  return memory;
+  if (!spare) return memory;
+  char* const mapped = static_cast<char*>(memory);
+  const std::size_t before = -reinterpret_cast<std::uintptr_t>(mapped) % kHugePage;
+  if (before) munmap(mapped, before);
+  munmap(mapped + before + bytes, spare - before);
+  madvise(mapped + before, bytes, MADV_HUGEPAGE);
+  return mapped + before;
 }
 void give_back(void* memory, std::size_t bytes) noexcept { munmap(memory, bytes); }
 
@@ -48,18 +55,14 @@ WordCache::WordCache(std::size_t bytes) {
   const unsigned long_bits = bucket_bits(bytes > short_bytes ? bytes - short_bytes : 0, 2 * sizeof(LongEntry));
   const std::size_t long_bytes = 2 * sizeof(LongEntry) << long_bits;
   bytes_ = short_bytes + long_bytes;
-  // Room to begin at a huge page; what lies before it is never touched.
-  memory_bytes_ = bytes_ + (bytes_ >= kHugePage ? kHugePage : 0);
-  memory_ = take(memory_bytes_);
-  auto begin = reinterpret_cast<std::uintptr_t>(memory_);
-  if (bytes_ >= kHugePage) begin = (begin + kHugePage - 1) / kHugePage * kHugePage;
-  short_ = reinterpret_cast<ShortBucket*>(begin);
-  long_ = reinterpret_cast<LongEntry*>(begin + short_bytes);
+  memory_ = static_cast<char*>(take(bytes_));
+  short_ = reinterpret_cast<ShortBucket*>(memory_);
+  long_ = reinterpret_cast<LongEntry*>(memory_ + short_bytes);
   short_shift_ = 64 - short_bits;
   long_shift_ = 64 - long_bits;
 }
 
-WordCache::~WordCache() { give_back(memory_, memory_bytes_); }
+WordCache::~WordCache() { give_back(memory_, bytes_); }
 
 void WordCache::clear() noexcept {
   std::memset(static_cast<void*>(short_), 0, bytes_);  // the long entries follow the short ones

@@ -80,6 +80,8 @@ class ContextPool {
   ContextPool(const ContextPool&) = delete;
   ContextPool& operator=(const ContextPool&) = delete;
 
+  struct State;
+
   // A context that goes back to its pool with its lease.
   class Lease {
    public:
@@ -97,9 +99,11 @@ class ContextPool {
     friend class ContextPool;
     void swap(Lease& other) noexcept {
       std::swap(pool_, other.pool_);
+      std::swap(state_, other.state_);
       std::swap(context_, other.context_);
     }
     ContextPool* pool_ = nullptr;
+    State* state_ = nullptr;
     EncodeContext* context_ = nullptr;
   };
 
@@ -109,11 +113,10 @@ class ContextPool {
   void take(Lease& lease);
 
  private:
-  struct State;
-
   State* state();
-  void take_from(State& state, Lease& lease);
-  void give_back(EncodeContext* context) noexcept;
+  void take_from(State& state, std::unique_lock<std::mutex>& lock, Lease& lease);
+  EncodeContext* make_context(State& state);
+  void give_back(EncodeContext* context, State& state) noexcept;
 
   const Tokenizer& tokenizer_;
   std::size_t cache_bytes_;

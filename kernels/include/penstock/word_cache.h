@@ -133,8 +133,7 @@ class WordCache {
   unsigned short_shift_;
   unsigned long_shift_;
   std::size_t bytes_;
-  void* memory_;
-  std::size_t memory_bytes_;
+  char* memory_;
 };
 
 inline std::uint64_t WordCache::hash(std::string_view word) noexcept {
