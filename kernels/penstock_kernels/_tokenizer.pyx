@@ -15,7 +15,8 @@ from libcpp.vector cimport vector
 
 import numpy as np
 
-from penstock_kernels.options import CACHE_BYTES, DEFAULT_OPTIONS, EncodeStatus, encode_error
+from penstock_kernels.options import (
+    CACHE_BYTES, CACHE_BYTES_MAX, DEFAULT_OPTIONS, TOKENIZER_THREADS_MAX, EncodeStatus, encode_error)
 from penstock_kernels.rows import TokenRows
 
 
@@ -123,11 +124,11 @@ cdef class Tokenizer:
 
     def __cinit__(self, blob, *, cache_bytes=CACHE_BYTES, threads_max=None, with_fast_path=True):
         if threads_max is None:
-            threads_max = os.cpu_count() or 1
-        if threads_max < 1:
-            raise ValueError(f"threads_max must be at least 1, not {threads_max}")
-        if cache_bytes < 0:
-            raise ValueError(f"cache_bytes must be at least 0, not {cache_bytes}")
+            threads_max = min(os.cpu_count() or 1, TOKENIZER_THREADS_MAX)
+        if not 1 <= threads_max <= TOKENIZER_THREADS_MAX:
+            raise ValueError(f"threads_max must be from 1 to {TOKENIZER_THREADS_MAX}, not {threads_max}")
+        if not 0 <= cache_bytes <= CACHE_BYTES_MAX:
+            raise ValueError(f"cache_bytes must be from 0 to {CACHE_BYTES_MAX}, not {cache_bytes}")
         PyObject_GetBuffer(blob, &self._blob, PyBUF_SIMPLE)
         self._has_blob = True
         cdef const char* data = <const char*>self._blob.buf

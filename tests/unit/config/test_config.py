@@ -37,6 +37,8 @@ def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> N
         ("[lanes]\nbulk_lanes = 100000\n", "bulk_lanes"),
         ("[lanes]\nlookahead_rows = 0\n", "lookahead_rows"),
         ("[text]\ntokenizer_cache_bytes = 0\n", "text.tokenizer_cache_bytes must be from 1"),
+        ("[text]\ntokenizer_cache_bytes = 1073741825\n", "cache_bytes must be from 1 to 1,073,741,824"),
+        ("[bulk]\njobs_running_max = 1025\n", "jobs_running_max must be from 1 to 1,024"),
         ("[text]\ntokenizer_threads = 0\n", "text.tokenizer_threads must be from 1 to 1,024"),
         ("[text]\ntokenizer_cache = 1\n", "tokenizer_cache"),
         ("[metrics]\nport = 70000\n", "metrics.port"),

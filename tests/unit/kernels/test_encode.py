@@ -367,10 +367,16 @@ def test_broken_blobs_and_limits_are_refused() -> None:
     for broken in (b"", blob[:100], b"x" * 200):
         with pytest.raises(ValueError, match="the compiled tokenizer is broken"):
             Tokenizer(broken)
-    with pytest.raises(ValueError, match="threads_max must be at least 1"):
-        Tokenizer(blob, threads_max=0)
-    with pytest.raises(ValueError, match="cache_bytes must be at least 0"):
-        Tokenizer(blob, cache_bytes=-1)
+    for threads_max in (0, -1, 4097, 2**62, 2**70):
+        with pytest.raises(ValueError, match="threads_max must be from 1 to 4096, not"):
+            Tokenizer(blob, threads_max=threads_max)
+    for cache_bytes in (-1, 2**30 + 1, 2**62, 2**70):
+        with pytest.raises(ValueError, match="cache_bytes must be from 0 to 1073741824, not"):
+            Tokenizer(blob, cache_bytes=cache_bytes)
+    assert Tokenizer(blob, threads_max=4096, cache_bytes=2**30).encode("e").rows == 1
+    for threads in (0, 2**31, 2**62):
+        with pytest.raises(ValueError, match="threads must be at"):
+            EncodeOptions(threads=threads)
 
 
 def many_texts(count: int, seed: int = 5) -> list[str | bytes]:
