@@ -65,7 +65,8 @@ def distinct(tokens: Iterable[AddedToken]) -> tuple[AddedToken, ...]:
     for token in tokens:
         if not token.content or token.content in by_content:
             raise ValueError(
-                f"the added token with id {token.id} is empty or the same as another once normalised"
+                f"the added token with id {token.id} is empty or the same as another once normalised; "
+                'remove it, or set its "normalized" to false'
             )
         by_content[token.content] = token
     return tuple(by_content.values())

@@ -111,6 +111,7 @@ def _steps(section: msgspec.Raw) -> list[PostProcessing]:
         case "BertProcessing":
             return [_bert(read(section, _Bert, "post_processor BertProcessing"))]
         case "RobertaProcessing":
+            _check_roberta(section)
             return [_roberta(read(section, _Roberta, "post_processor RobertaProcessing"))]
         case "TemplateProcessing":
             return [_template_processing(read(section, _Template, "post_processor TemplateProcessing"))]
@@ -133,6 +134,15 @@ def _bert(section: _Bert) -> PostProcessing:
     single = (cls, spec.TemplatePiece(spec.Slot.FIRST), sep)
     second = (spec.TemplatePiece(spec.Slot.SECOND, type_id=1), _special(section.sep[1], 1))
     return PostProcessing(single, single + second, retypes_overflow=True)
+
+
+def _check_roberta(section: msgspec.Raw) -> None:
+    missing = {"trim_offsets", "add_prefix_space"} - keys_of(section)
+    if missing:
+        raise Contradiction(
+            f"post_processor RobertaProcessing without {min(missing)}, which tokenizers reads as "
+            "BertProcessing; add trim_offsets and add_prefix_space, or write BertProcessing"
+        )
 
 
 def _roberta(section: _Roberta) -> PostProcessing:

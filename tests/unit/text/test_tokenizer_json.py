@@ -452,6 +452,14 @@ CONTRADICTIONS: list[tuple[Json, str]] = [
         {"post_processor": {"type": "BertProcessing", "sep": ["x", -3], "cls": ["y", 1]}},
         "special token id -3",
     ),
+    (
+        {"post_processor": {key: ROBERTA[key] for key in ("type", "sep", "cls", "trim_offsets")}},
+        "RobertaProcessing without add_prefix_space, which tokenizers reads as BertProcessing; add",
+    ),
+    (
+        {"post_processor": {key: ROBERTA[key] for key in ("type", "sep", "cls")}},
+        "RobertaProcessing without add_prefix_space, which",
+    ),
     ({"added_tokens": [added("x", -1)]}, "the id -1 of the added token 'x'"),
     (
         {
