@@ -47,8 +47,12 @@ parity: build $(STAMPS)/dev ## Compare the tokeniser with its reference on every
 	@$(BIN)/python -m tests.parity.full --write docs/benchmarks/parity.json
 	@$(BIN)/python -m tools.generate_unicode_tables --check
 
-sanitize: build $(STAMPS)/dev ## Run the native tests under AddressSanitizer and UndefinedBehaviorSanitizer
+sanitize: build $(STAMPS)/dev ## Run the native tests under the address, undefined and thread sanitizers
 	@$(BIN)/python -m pytest -q tests/unit/kernels/test_native_tests.py
+	@$(BIN)/cmake -S . -B build/tsan -DPENSTOCK_SANITIZE=thread >/dev/null
+	@$(BIN)/cmake --build build/tsan --parallel 2 --target encode_test
+	@# One test starts threads in a forked child, which the sanitizer would else refuse.
+	@TSAN_OPTIONS=die_after_fork=0 build/tsan/encode_test
 
 bench: build $(STAMPS)/dev ## Measure live and bulk load on this machine
 	@$(BIN)/python -m benchmarks.load
