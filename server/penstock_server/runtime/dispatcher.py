@@ -18,6 +18,7 @@ from penstock_server.observability.observer import SILENT, Observer
 from penstock_server.runtime.clock import Clock
 from penstock_server.runtime.intrusions import Intrusions
 from penstock_server.runtime.lanes import BatchResult, Lane, LaneLost
+from penstock_server.runtime.trace import TraceWriter
 from penstock_server.scheduling.scheduler import Scheduler
 
 _log = structlog.get_logger(__name__)
@@ -32,11 +33,13 @@ class Dispatcher:
         lanes: Sequence[Lane],
         clock: Clock,
         observer: Observer = SILENT,
+        trace: TraceWriter | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._lanes = tuple(lanes)
         self._clock = clock
         self._observer = observer
+        self._trace = trace
         self._intrusions = Intrusions(lanes)
         self._wake = {kind: asyncio.Event() for kind in LaneKind}
         self._drivers: list[asyncio.Task[None]] = []
@@ -58,6 +61,8 @@ class Dispatcher:
         """
         if self._is_closed:
             raise Draining("The server is shutting down; send the request to another one.")
+        if self._trace is not None:
+            self._trace.record(work, overload)
         asked, now_ns = work.request_class, self._clock.now_ns()
         self._scheduler.admit(work, now_ns, overload)
         if work.request_class is not asked:
