@@ -1,0 +1,72 @@
+"""Who takes part: how each server is started and how it is loaded. docs/benchmarks/README.md says why so."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.hybrid.clients.loads import Shape
+from benchmarks.hybrid.environments import INFINITY, MOSEC, TRITON, Environment
+from benchmarks.hybrid.peers import TritonSettings, infinity_server, mosec_server, triton_server
+from benchmarks.hybrid.processes import Running
+from penstock_server.config import usable_cores
+from tests.support.server import server_process as penstock_process
+
+PENSTOCK, BARE = "penstock", "bare loop"
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """A server in the comparison.
+
+    Attributes:
+        name: As results call it.
+        protocol: What its clients speak.
+        environment: Where server and clients are installed; None: ours.
+        start: Starts it in an empty folder, with the time a live call has, in seconds.
+        bulk: Bulk work as a closed loop; None: as a job.
+        setup: Its settings, for the result.
+    """
+
+    name: str
+    protocol: str
+    environment: Environment | None
+    start: Callable[[Path, float], AbstractContextManager[Running]]
+    bulk: Shape | None
+    setup: str
+
+    @property
+    def python(self) -> Path:
+        """The interpreter of its clients."""
+        return Path(sys.executable) if self.environment is None else self.environment.python
+
+
+@contextmanager
+def _penstock(folder: Path, deadline_s: float) -> Generator[Running]:
+    with penstock_process(folder / "data") as server:
+        yield Running(server.address, server.process.pid)
+        server.terminate()
+
+
+@contextmanager
+def _triton(folder: Path, deadline_s: float) -> Generator[Running]:
+    with triton_server(folder, TRITON_SETTINGS) as running:
+        yield running
+
+
+@contextmanager
+def _infinity(folder: Path, deadline_s: float) -> Generator[Running]:
+    with infinity_server(folder) as running:
+        yield running
+
+
+TRITON_SETTINGS = TritonSettings(batch_rows=16, instances=1, threads=usable_cores(), delay_us=500)
+CONTESTANTS = (
+    Contestant(PENSTOCK, "penstock", None, _penstock, None, "penstock serve, its defaults; bulk as a job"),
+    Contestant("triton", "triton", TRITON, _triton, Shape(16, 6, True, True), str(TRITON_SETTINGS)),
+    Contestant("infinity", "infinity", INFINITY, _infinity, Shape(32, 8, True, True), "batches of 32"),
+    Contestant("mosec", "mosec", MOSEC, mosec_server, Shape(1, 64, True, True), "a worker for each core"),
+)
