@@ -37,6 +37,7 @@ VOCABULARIES = (
     "bert-base-multilingual-cased",
     "gpt2",
     "roberta-base",
+    "modernbert-shape",
     "xlm-roberta-ranked",
     "deberta-v3",
 )
