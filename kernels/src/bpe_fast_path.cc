@@ -57,8 +57,10 @@ class BpeFastPath final : public FastPath {
     return room;
   }
 
+  bool is_normalized(std::string_view text) const noexcept override { return !changed_bit_ || is_inert(text); }
+
   Outcome encode(const Piece& piece, std::size_t tokens_wanted, Scratch& scratch, TokenBuffer& out) const override {
-    if (changed_bit_ && !is_inert(piece.text)) return Outcome::kDeclined;
+    if (!is_normalized(piece.text)) return Outcome::kDeclined;
     Room& room = static_cast<Room&>(scratch);
     std::string_view text = piece.text;
     std::int32_t begin = piece.begin;

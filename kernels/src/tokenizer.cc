@@ -325,7 +325,7 @@ bool Tokenizer::tokenize_piece(const Piece& piece, const TokenizeOptions& option
   const AddedTokens& tokens = stages_->normalized_tokens;
   if (watches || tokens.empty()) return try_fast(piece);
   // Tokens matched on normalised text can be found in the raw one only where both are the same.
-  if (!stages_->is_plain && !(stages_->ascii_is_plain && is_ascii(piece.text)))
+  if (!stages_->is_plain && !(stages_->ascii_is_plain && is_ascii(piece.text)) && !fast->is_normalized(piece.text))
     return tokenize_generally(piece, true, options, context, out);
   if (!tokens.may_match(piece.text)) return try_fast(piece);
   bool is_unfinished = true;

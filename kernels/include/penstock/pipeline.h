@@ -75,6 +75,8 @@ class FastPath {
                          TokenBuffer& out) const = 0;
   // Whether encode() declines every piece in whose normalised text an added token lies that is matched there.
   virtual bool watches_added_tokens() const noexcept { return false; }
+  // Whether the normalisers are known to leave the text as it is. Linear.
+  virtual bool is_normalized(std::string_view) const noexcept { return false; }
 };
 
 }  // namespace penstock
