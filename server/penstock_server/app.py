@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -20,7 +18,6 @@ from penstock_server.api.models import ModelServicer
 from penstock_server.api.server import Services, build_server
 from penstock_server.api.stream import StreamHandler
 from penstock_server.config import ServerConfig
-from penstock_server.domain.errors import InvalidRequest
 from penstock_server.domain.lane import LaneKind
 from penstock_server.domain.model import TOKENS_MAX
 from penstock_server.domain.tasks import RequestClass, Task
@@ -31,6 +28,7 @@ from penstock_server.observability.metrics import Metrics
 from penstock_server.observability.observer import SILENT
 from penstock_server.runtime.cost_keeper import CostKeeper
 from penstock_server.runtime.cost_store import CostStore
+from penstock_server.runtime.data_folder import lock_folder
 from penstock_server.runtime.dispatcher import Dispatcher
 from penstock_server.runtime.inference import Inference
 from penstock_server.runtime.job_service import BulkJobs, bulk_limits
@@ -60,7 +58,7 @@ class PenstockServer:
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
         self._clock = LoopClock()
-        self._data_lock = _lock_folder(config.data_dir)
+        self._data_lock = lock_folder(config.data_dir)
         limits = _scheduler_limits(config)
         self._costs = CostModels()
         layout = _slot_layout(config)
@@ -298,20 +296,3 @@ def _metrics(config: ServerConfig) -> Metrics | None:
 def _slot_layout(config: ServerConfig) -> SlotLayout:
     tokens_max = max(_LANE_TOKENS_MAX, config.lanes.bulk_batch_tokens)
     return SlotLayout(config.lanes.bulk_slots, tokens_max, tokens_max * _LANE_OUTPUT_WIDTH_MAX)
-
-
-def _lock_folder(folder: Path) -> IO[str]:
-    """Makes the data folder and keeps other servers out of it; the lock goes with the process."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("w")
-    except OSError as err:
-        raise InvalidRequest(f"Cannot use the data folder {folder}: {err.strerror}.") from err
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as err:
-        lock.close()
-        raise InvalidRequest(
-            f"The data folder {folder} is used by another server; give this one its own with --data."
-        ) from err
-    return lock

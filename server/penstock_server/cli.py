@@ -15,6 +15,7 @@ from penstock_server.commands.bulk import bulk
 from penstock_server.commands.health import health
 from penstock_server.commands.live import classify, embed, tokenize
 from penstock_server.commands.models import models
+from penstock_server.commands.profile import profile
 from penstock_server.commands.serve import serve
 from penstock_server.commands.simulate import simulate
 from penstock_server.commands.stream import stream
@@ -77,7 +78,7 @@ def cli() -> None:
     """
 
 
-for command in (serve, embed, classify, tokenize, stream, bulk, models, health, simulate):
+for command in (serve, embed, classify, tokenize, stream, bulk, models, profile, health, simulate):
     cli.add_command(command)
 
 

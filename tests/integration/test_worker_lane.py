@@ -61,6 +61,8 @@ async def test_worker_computes_what_the_live_lane_computes() -> None:
     for result, outputs in zip(bulk, expected, strict=True):
         np.testing.assert_allclose(result.outputs, outputs, atol=1e-5)
         assert result.times.end_ns > result.times.start_ns
+        # One thread computes, so its processor time fits into the time that passed.
+        assert 0 < result.times.cpu_ns <= result.times.end_ns - result.times.start_ns
 
 
 async def test_worker_runs_at_idle_priority() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from statistics import median
 from typing import NamedTuple
@@ -85,11 +85,27 @@ _PRIOR_PAIR_NS = 100.0
 _PRIOR_SPEED = {LaneKind.LIVE: 2.0, LaneKind.BULK: 1.0}
 
 
-class _Sizes(NamedTuple):
-    """Batches of rows of one length: the efficient row counts, and the best of them."""
+class BatchSizes(NamedTuple):
+    """Batches of rows of one length: the efficient row counts, increasing, and the best of them."""
 
     efficient: tuple[int, ...]
     best: int
+
+
+def batch_sizes(costs_ns: Iterable[tuple[int, float]]) -> BatchSizes:
+    """Finds the row counts that no smaller one beats in throughput, and the smallest within 2 % of the best.
+
+    Args:
+        costs_ns: Row counts, increasing and at least one, with what they cost.
+    """
+    best_rate = 0.0
+    rates: dict[int, float] = {}
+    for rows, cost_ns in costs_ns:
+        rate = rows / cost_ns
+        if rate > best_rate * (1 + _EFFICIENCY_STEP):
+            best_rate = rates[rows] = rate
+    best = next(rows for rows, rate in rates.items() if rate >= best_rate * (1 - _THROUGHPUT_TOLERANCE))
+    return BatchSizes(tuple(rates), best)
 
 
 class CostTable:
@@ -116,7 +132,7 @@ class CostTable:
         self.median_ns = prior_ns(lane, self.row_points, self.length_points)
         self.upper_ns = self.median_ns.copy()
         self._learner = TableLearner(ROW_POINTS, self._lengths.points, self.median_ns, self.upper_ns)
-        self._sizes: dict[int, _Sizes] = {}
+        self._sizes: dict[int, BatchSizes] = {}
         # Reading an element of a memory view takes a third of the time of reading one of the array.
         self._medians = self.median_ns.data
         self._uppers = self.upper_ns.data
@@ -231,22 +247,13 @@ class CostTable:
         self._sizes.clear()
         return self._learner.restore(state)
 
-    def _sizes_of(self, length: int) -> _Sizes:
+    def _sizes_of(self, length: int) -> BatchSizes:
         """The efficient batches of a length, from a memory that is renewed every some batches."""
         found = self._sizes.get(length)
         if found is None:
-            found = self._sizes[length] = self._find_sizes(length)
+            costs = ((rows, self.predict(rows, length).median_ns) for rows in ROW_POINTS)
+            found = self._sizes[length] = batch_sizes(costs)
         return found
-
-    def _find_sizes(self, length: int) -> _Sizes:
-        best_rate = 0.0
-        rates: dict[int, float] = {}
-        for rows in ROW_POINTS:
-            rate = rows / self.predict(rows, length).median_ns
-            if rate > best_rate * (1 + _EFFICIENCY_STEP):
-                best_rate = rates[rows] = rate
-        best = next(rows for rows, rate in rates.items() if rate >= best_rate * (1 - _THROUGHPUT_TOLERANCE))
-        return _Sizes(tuple(rates), best)
 
 
 class CostModels:
