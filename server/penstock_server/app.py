@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from penstock_server.api.bulk import BulkServicer
+from penstock_server.api.callers import CallerReader
 from penstock_server.api.health import HealthReporter
 from penstock_server.api.inference import InferenceServicer
 from penstock_server.api.interceptors import EdgeInterceptor
@@ -34,9 +35,12 @@ from penstock_server.runtime.inference import Inference
 from penstock_server.runtime.job_service import BulkJobs, bulk_limits
 from penstock_server.runtime.lanes import Lane, LocalLane
 from penstock_server.runtime.model_table import ModelEntry, ModelState, ModelTable
+from penstock_server.runtime.router import Router
 from penstock_server.runtime.stream_events import LoopClock
+from penstock_server.runtime.trace import TraceWriter
 from penstock_server.runtime.worker_lane import BulkWorker
 from penstock_server.scheduling.cost import CostModels
+from penstock_server.scheduling.routing import check_models, metadata_keys
 from penstock_server.scheduling.scheduler import Scheduler, SchedulerLimits
 from penstock_server.text.tokenizer import TokenizerLimits
 
@@ -75,7 +79,10 @@ class PenstockServer:
         observer = self._metrics or SILENT
         self._exporter: Exporter | None = None
         self._scheduler = Scheduler(limits, self._costs)
-        self._dispatcher = Dispatcher(self._scheduler, self._lanes, self._clock, observer)
+        self._trace = (
+            None if config.trace.path is None else TraceWriter(config.trace.path, config.trace.bytes_max)
+        )
+        self._dispatcher = Dispatcher(self._scheduler, self._lanes, self._clock, observer, self._trace)
         tokenizers = TokenizerLimits(config.text.tokenizer_cache_bytes, config.tokenising_threads())
         self._models = ModelTable(ModelRepository(config.models_dir), self._lanes, tokenizers)
         self._inference = Inference(
@@ -86,8 +93,10 @@ class PenstockServer:
             self._clock,
             tokenizer_threads=config.text.tokenizer_threads,
             observer=observer,
+            router=Router(config.routing),
         )
-        self._streams = StreamHandler(self._inference, config.requests, self._clock)
+        self._callers = CallerReader(metadata_keys(config.routing))
+        self._streams = StreamHandler(self._inference, config.requests, self._clock, self._callers)
         self._bulk = BulkJobs(
             config.data_dir / "bulk",
             bulk_limits(config.bulk),
@@ -121,6 +130,7 @@ class PenstockServer:
         Raises:
             InvalidRequest: The port is taken or the configuration cannot work; nothing is left running.
         """
+        check_models(self._config.routing, [entry.key for entry in self.models()])
         self._worker.start()
         try:
             await self._bulk.start()
@@ -155,6 +165,8 @@ class PenstockServer:
         await self._worker.close()
         self._inference.close()
         await self._close_exporter()
+        if self._trace is not None:
+            self._trace.close()
         self._data_lock.close()
         _log.info("stopped")
 
@@ -197,7 +209,7 @@ class PenstockServer:
 
     async def _open_port(self) -> None:
         services = Services(
-            inference=InferenceServicer(self._inference, self._streams, self._clock),
+            inference=InferenceServicer(self._inference, self._streams, self._clock, self._callers),
             bulk=BulkServicer(self._bulk.uploads, self._bulk.jobs, self._bulk.limits),
             models=ModelServicer(self._models, ENGINE_NAME),
             health=self._health,

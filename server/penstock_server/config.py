@@ -15,6 +15,7 @@ from typing import Literal
 import msgspec
 
 from penstock_server.domain.errors import InvalidRequest
+from penstock_server.domain.routing import RoutingRule
 
 # Limits above this are slips of the pen: an exbibyte, or 2^60 of anything.
 _LIMIT_MAX = 1 << 60
@@ -38,6 +39,8 @@ _COUNTS_MAX = {
 _DRAIN_MAX_S = 3600
 # Each has some kilobytes in every scrape.
 _METRIC_TENANTS_MAX = 10_000
+# Each request looks at all of them until one matches, at about a third of a microsecond.
+_ROUTING_RULES_MAX = 100
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -134,6 +137,16 @@ class MetricsConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     tenants_max: int = 100
 
 
+class TraceConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Recording what arrives, for ``penstock simulate``: times and lengths, no texts and no names.
+
+    Off without a ``path``. A live call takes about 100 bytes, a job about 4 bytes a row.
+    """
+
+    path: Path | None = None
+    bytes_max: int = 256 << 20
+
+
 class ServerConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole configuration of one server."""
 
@@ -151,6 +164,8 @@ class ServerConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     bulk: BulkConfig = BulkConfig()
     text: TextLimits = TextLimits()
     metrics: MetricsConfig | None = None
+    routing: tuple[RoutingRule, ...] = ()
+    trace: TraceConfig = TraceConfig()
 
     def live_threads(self) -> int:
         """Threads of the live engine: as configured, or all cores this process may use."""
@@ -236,6 +251,7 @@ def _wrong_relations(config: ServerConfig) -> Generator[str]:
             f"host {config.host!r} can be reached from other machines without TLS; set [tls], or "
             "allow_insecure = true where the network is trusted",
         ),
+        (1 <= config.trace.bytes_max <= _LIMIT_MAX, "trace.bytes_max must be at least 1"),
         (0 <= config.drain_grace_s <= _DRAIN_MAX_S, f"drain_grace_s must be from 0 to {_DRAIN_MAX_S}"),
         (
             config.queues.live_tokens_max >= config.lanes.live_batch_tokens_max,
@@ -256,6 +272,7 @@ def _wrong_relations(config: ServerConfig) -> Generator[str]:
     ]
     if config.metrics is not None:
         rules += _metrics_rules(config, config.metrics)
+    rules += _routing_rules(config.routing)
     yield from (message for holds, message in rules if not holds)
 
 
@@ -268,7 +285,20 @@ def _metrics_rules(config: ServerConfig, metrics: MetricsConfig) -> list[tuple[b
         ),
         (
             config.allow_insecure or is_loopback(metrics.host),
-            f"metrics.host {metrics.host!r} can be reached from other machines, which could read all metrics; "
+            f"metrics.host {metrics.host!r} can be reached from other machines, which could read them all; "
             "use 127.0.0.1, or allow_insecure = true where the network is trusted",
+        ),
+    ]
+
+
+def _routing_rules(rules: tuple[RoutingRule, ...]) -> list[tuple[bool, str]]:
+    names = [rule.name for rule in rules]
+    return [
+        (len(rules) <= _ROUTING_RULES_MAX, f"routing may have at most {_ROUTING_RULES_MAX} rules"),
+        (len(set(names)) == len(names), "each routing rule needs a name of its own"),
+        *(
+            (False, f"routing rule {index} ({rule.name!r}) {problem}")
+            for index, rule in enumerate(rules, start=1)
+            for problem in rule.problems()
         ),
     ]

@@ -325,7 +325,7 @@ def _spec_to_proto(spec: JobSpec) -> bulk_pb2.JobSpec:
 def _options_to_proto(options: RequestOptions) -> common_pb2.RequestOptions:
     return common_pb2.RequestOptions(
         request_class=common_pb2.REQUEST_CLASS_BULK,
-        overload_policy=_POLICY_NUMBERS[options.overload_policy],
+        overload_policy=_POLICY_NUMBERS[options.overload_policy or OverloadPolicy.REJECT],
         truncation=_TRUNCATION_NUMBERS[options.truncation],
         tokens_max=options.tokens_max or 0,
         tenant=options.tenant,

@@ -41,8 +41,8 @@ _CLASSES: dict[int, RequestClass | None] = {
     common_pb2.REQUEST_CLASS_FLEX: RequestClass.FLEX,
     common_pb2.REQUEST_CLASS_BULK: RequestClass.BULK,
 }
-_POLICIES: dict[int, OverloadPolicy] = {
-    common_pb2.OVERLOAD_POLICY_UNSPECIFIED: OverloadPolicy.REJECT,
+_POLICIES: dict[int, OverloadPolicy | None] = {
+    common_pb2.OVERLOAD_POLICY_UNSPECIFIED: None,
     common_pb2.OVERLOAD_POLICY_REJECT: OverloadPolicy.REJECT,
     common_pb2.OVERLOAD_POLICY_DEMOTE_TO_FLEX: OverloadPolicy.DEMOTE_TO_FLEX,
     common_pb2.OVERLOAD_POLICY_DEMOTE_TO_BULK: OverloadPolicy.DEMOTE_TO_BULK,

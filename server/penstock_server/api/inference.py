@@ -10,6 +10,7 @@ import structlog
 
 from penstock.v1 import inference_pb2, inference_pb2_grpc
 from penstock_server.api import codec
+from penstock_server.api.callers import CallerReader
 from penstock_server.api.deadlines import Context, deadline_of
 from penstock_server.domain.answer import Answer
 from penstock_server.domain.tasks import RequestOptions, Task, TaskOptions
@@ -29,8 +30,11 @@ _METHODS = {Task.EMBED: "Embed", Task.CLASSIFY: "Classify", Task.TAG: "Tag", Tas
 class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     """Parses messages, has the runtime answer them, writes messages."""
 
-    def __init__(self, inference: Inference, streams: StreamHandler, clock: Clock) -> None:
+    def __init__(
+        self, inference: Inference, streams: StreamHandler, clock: Clock, callers: CallerReader
+    ) -> None:
         self._inference = inference
+        self._callers = callers
         self._streams = streams
         self._clock = clock
 
@@ -114,7 +118,10 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         model = codec.model_from_proto(ref)
         structlog.contextvars.bind_contextvars(model=model.name)
         deadline_ns = deadline_of(context, self._clock)
-        return self._inference.call(model, task, options, deadline_ns, method=_METHODS[task.task])
+        metadata = self._callers.metadata_of(context)
+        return self._inference.call(
+            model, task, options, deadline_ns, method=_METHODS[task.task], metadata=metadata
+        )
 
     async def _answer(
         self,

@@ -10,6 +10,7 @@ from dataclasses import replace
 import structlog
 
 from penstock.v1 import inference_pb2
+from penstock_server.api.callers import CallerReader
 from penstock_server.api.deadlines import Context, deadline_of
 from penstock_server.api.messages import Messages
 from penstock_server.api.stream_codec import (
@@ -35,10 +36,14 @@ class StreamHandler:
         inference: Computes the texts.
         limits: What a stream may ask for.
         clock: The server's time.
+        callers: Reads who calls.
     """
 
-    def __init__(self, inference: Inference, limits: RequestLimits, clock: TimerClock) -> None:
+    def __init__(
+        self, inference: Inference, limits: RequestLimits, clock: TimerClock, callers: CallerReader
+    ) -> None:
         self._inference = inference
+        self._callers = callers
         self._limits = limits
         self._clock = clock
         self._draining = asyncio.Event()
@@ -60,7 +65,12 @@ class StreamHandler:
             opening = await self._opening(messages, context)
             structlog.contextvars.bind_contextvars(model=opening.model.name)
             call = self._inference.call(
-                opening.model, opening.task, opening.options, opening.rules.deadline_ns, method="Stream"
+                opening.model,
+                opening.task,
+                opening.options,
+                opening.rules.deadline_ns,
+                method="Stream",
+                metadata=self._callers.metadata_of(context),
             )
             yield _opened(call, opening)
             session: StreamSession[Answer] = StreamSession(

@@ -53,7 +53,7 @@ class RequestOptions:
     """Options of every request. None means: as the server, the model or the kind of request has it."""
 
     request_class: RequestClass | None = None
-    overload_policy: OverloadPolicy = OverloadPolicy.REJECT
+    overload_policy: OverloadPolicy | None = None
     truncation: Truncation | None = None
     tokens_max: int | None = None
     tenant: str = ""

@@ -65,6 +65,9 @@ class Work:
         cancelled: Set by the scheduler's ``cancel``; rows not yet in a batch are dropped.
         started: Whether any row has been put into a batch.
         runs: Takes the batches that computed its rows; None where nobody wants to know.
+        tenant: Who asks; tenants share the lanes by their policies.
+        flow: The job that it is of; empty for a tenant's calls.
+        weight: The job's share of the bulk lanes against others, above 0.
     """
 
     model: ModelKey
@@ -77,6 +80,9 @@ class Work:
     cancelled: bool = False
     started: bool = False
     runs: list[BatchRun] | None = None
+    tenant: str = ""
+    flow: str = ""
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +103,7 @@ class BatchPlan:
         rows: Number of rows.
         padded_length: Tokens of the longest row; every row takes this much room.
         tokens: Tokens without padding.
+        predicted_ns: What it costs at most, as the scheduler believes; 0 if it was not asked.
     """
 
     model: ModelKey
@@ -104,6 +111,7 @@ class BatchPlan:
     rows: int
     padded_length: int
     tokens: int
+    predicted_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

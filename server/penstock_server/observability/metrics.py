@@ -258,6 +258,8 @@ class Metrics:
         numbers.rows.add(plan.rows)
         numbers.fill.add(padded / numbers.tokens_max)
         numbers.time.add((times.end_ns - times.start_ns) * 1e-9)
+        if plan.predicted_ns:
+            numbers.cost_error.add(times.cpu_ns / plan.predicted_ns)
         for part in plan.parts:
             self.computed_rows.add(class_label(part.work.request_class), len(part.rows))
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TypeVar
 
 import numpy as np
@@ -32,6 +33,7 @@ from penstock_server.runtime.request_checks import (
     refuse_truncated,
 )
 from penstock_server.runtime.request_ticket import InferenceCall, LateTicket, RequestTicket, TextRow
+from penstock_server.runtime.router import UNROUTED, Router
 
 # Work of up to this cost is done on the event loop, where it takes at most about a millisecond; an ordinary
 # text takes a thirtieth of that, less than the hop to a thread and back. The unit is an ASCII character.
@@ -43,6 +45,8 @@ _TOKEN_COST = 4
 _ROW_COST = 36
 # When trying again makes sense after the tokeniser was full. Chosen: it works off 30 MB a second.
 _TOKENISER_RETRY_S = 1.0
+
+_NO_METADATA: Mapping[str, str] = MappingProxyType({})
 
 _Value = TypeVar("_Value")
 
@@ -69,6 +73,7 @@ class Inference:
         *,
         tokenizer_threads: int,
         observer: Observer = SILENT,
+        router: Router = UNROUTED,
     ) -> None:
         self._models = models
         self._dispatcher = dispatcher
@@ -76,6 +81,7 @@ class Inference:
         self._queues = queues
         self._clock = clock
         self._observer = observer
+        self._router = router
         self._executor = ThreadPoolExecutor(tokenizer_threads, thread_name_prefix="tokenise")
         self._waiting_chars = 0
 
@@ -87,6 +93,7 @@ class Inference:
         deadline_ns: int | None,
         *,
         method: str = "",
+        metadata: Mapping[str, str] = _NO_METADATA,
     ) -> InferenceCall:
         """Finds the model and checks the options against it.
 
@@ -96,6 +103,7 @@ class Inference:
             options: Options of the request.
             deadline_ns: When the answer stops being of use; None for never.
             method: Name of the RPC.
+            metadata: The call's metadata, as far as routing rules ask for it.
 
         Raises:
             UnknownModel, ModelLoading, TaskNotSupported, NotBuilt, InvalidRequest: As their names say.
@@ -103,7 +111,8 @@ class Inference:
         loaded = self._models.get(model.name, model.version)
         check_options(loaded.manifest, task)
         check_tokens_max(loaded, options.tokens_max, pairs=False)
-        return InferenceCall(loaded, task, options, deadline_ns, method)
+        is_pinned = model.version != ""
+        return InferenceCall(loaded, task, options, deadline_ns, method, metadata, is_pinned)
 
     async def answer(self, call: InferenceCall, rows: Sequence[TextRow]) -> Answer:
         """Computes the answer of a whole request.
@@ -111,12 +120,25 @@ class Inference:
         Raises:
             PenstockError: The request was refused or failed.
         """
+        call = self._router.routed(call, rows)
         ticket = RequestTicket(call, self._clock, self._observer)
         with ticket.counted(len(rows)):
             self._check(call, rows)
-            tokens = await self.off_loop(rows, lambda: self._encode(call, rows))
-            ticket.submit(tokens, self._class_of(call.options, tokens), self._dispatcher)
+            await self._submit_rows(ticket, call, rows)
         return await ticket.answer()
+
+    async def _submit_rows(self, ticket: RequestTicket, call: InferenceCall, rows: Sequence[TextRow]) -> None:
+        """Tokenises and queues a request, for a cheaper version if there is no room and its rule names one."""
+        tokens = await self.off_loop(rows, lambda: self._encode(call, rows))
+        try:
+            ticket.submit(tokens, self._class_of(call.options, tokens), self._dispatcher)
+        except Overloaded:
+            cheaper = self._router.cheaper(call, self._models)
+            if cheaper is None:
+                raise
+            tokens = await self.off_loop(rows, lambda: self._encode(cheaper, rows))
+            ticket.switch(cheaper)
+            ticket.submit(tokens, self._class_of(call.options, tokens), self._dispatcher)
 
     def submit(self, call: InferenceCall, row: TextRow) -> RequestTicket | LateTicket:
         """Queues one text of a stream, a large one once a thread has tokenised it, and returns at once.
@@ -124,21 +146,30 @@ class Inference:
         Raises:
             PenstockError: The text was refused. What only the tokens of a large one show, its answer raises.
         """
+        call = self._router.routed(call, [row])
         ticket = RequestTicket(call, self._clock, self._observer)
         with ticket.counted(1), naming_one_text():
             self._check(call, [row])
             if _reading_cost([row]) > _INLINE_COST_MAX:
                 return LateTicket(ticket, lambda: self._submit_late(ticket, call, row))
-            self._queue_one(ticket, call, self._encode(call, [row]))
+            self._queue_one(ticket, call, row, self._encode(call, [row]))
         return ticket
 
     async def _submit_late(self, ticket: RequestTicket, call: InferenceCall, row: TextRow) -> None:
         with ticket.counted(1), naming_one_text():
             tokens = await self.off_loop([row], lambda: self._encode(call, [row]))
-            self._queue_one(ticket, call, tokens)
+            self._queue_one(ticket, call, row, tokens)
 
-    def _queue_one(self, ticket: RequestTicket, call: InferenceCall, tokens: TokenRows) -> None:
-        ticket.submit(tokens, call.options.request_class or RequestClass.LIVE, self._dispatcher)
+    def _queue_one(self, ticket: RequestTicket, call: InferenceCall, row: TextRow, tokens: TokenRows) -> None:
+        request_class = call.options.request_class or RequestClass.LIVE
+        try:
+            ticket.submit(tokens, request_class, self._dispatcher)
+        except Overloaded:
+            cheaper = self._router.cheaper(call, self._models)
+            if cheaper is None:
+                raise
+            ticket.switch(cheaper)
+            ticket.submit(self._encode(cheaper, [row]), request_class, self._dispatcher)
 
     async def tokenise(
         self,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from types import TracebackType
 
 import msgspec
@@ -15,7 +15,8 @@ from penstock_kernels import TokenRows
 from penstock_server.domain.answer import Answer, AnswerInfo
 from penstock_server.domain.errors import PenstockError
 from penstock_server.domain.explanation import BatchRun, Explanation
-from penstock_server.domain.tasks import RequestClass, RequestOptions, TaskOptions
+from penstock_server.domain.routing import RoutingRule
+from penstock_server.domain.tasks import OverloadPolicy, RequestClass, RequestOptions, TaskOptions
 from penstock_server.domain.work import BatchTimes, Work
 from penstock_server.models.heads import finish
 from penstock_server.models.loaded import LoadedModel
@@ -33,13 +34,29 @@ class TextRow(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class InferenceCall:
-    """What a caller asks for, parsed and checked for form; ``method`` is the RPC, for metrics."""
+    """What a caller asks for, parsed and checked for form.
+
+    Attributes:
+        model: The model version that answers.
+        task: The task with its options.
+        options: Options of the request.
+        deadline_ns: When the answer stops being of use; None for never.
+        method: Name of the RPC.
+        metadata: The call's metadata, as far as routing rules ask for it.
+        is_pinned: Whether the caller named the version.
+        rule: The routing rule that it falls under; None for none, or while it is not looked for.
+        spared_version: The version that would have answered but for the overload; empty if it is this one.
+    """
 
     model: LoadedModel
     task: TaskOptions
     options: RequestOptions
     deadline_ns: int | None
     method: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+    is_pinned: bool = False
+    rule: RoutingRule | None = None
+    spared_version: str = ""
 
 
 class RequestTicket:
@@ -84,7 +101,11 @@ class RequestTicket:
         )
         self._asked_class = request_class
         self._dispatcher = dispatcher
-        dispatcher.submit(self._work, options.overload_policy)
+        dispatcher.submit(self._work, options.overload_policy or OverloadPolicy.REJECT)
+
+    def switch(self, call: InferenceCall) -> None:
+        """Goes on as another call: routed, or answered by another version. Before ``submit`` only."""
+        self._call = call
 
     def cancel(self) -> None:
         """Drops the rows that are not in a batch yet; ``answer`` may then wait for ever."""
@@ -159,6 +180,8 @@ class RequestTicket:
             admitted_ns=self._admitted_ns,
             tenant=self._call.options.tenant,
             demoted_from=self._asked_class if work.request_class is not self._asked_class else None,
+            routing_rule="" if self._call.rule is None else self._call.rule.name,
+            spared_version=self._call.spared_version,
         )
 
 

@@ -121,6 +121,19 @@ def test_padding_and_fill_of_batches(metrics: Metrics, registry: CollectorRegist
     assert registry.get_sample_value("penstock_computed_rows_total", {"request_class": "live"}) == 2
 
 
+def test_predictions_are_compared_with_what_a_batch_cost(
+    metrics: Metrics, registry: CollectorRegistry
+) -> None:
+    work, _ = make_work([30])
+    for predicted_ns in (0, 1_000_000, 4_000_000):
+        plan = BatchPlan(MODEL, (BatchPart(work, work.rows),), 1, 30, 30, predicted_ns)
+        # On a bulk lane the time that passes says how much live work there was, not what the batch cost.
+        metrics.batch_ran("bulk", plan, BatchTimes(0, 9_000_000, 2_000_000))
+    bulk = {"lane_kind": "bulk"}
+    assert registry.get_sample_value("penstock_cost_error_ratio_count", bulk) == 2
+    assert registry.get_sample_value("penstock_cost_error_ratio_sum", bulk) == pytest.approx(2.5)
+
+
 def test_state_is_read_when_it_is_asked_for(registry: CollectorRegistry) -> None:
     assert registry.get_sample_value("penstock_queue_tokens", {"request_class": "bulk"}) == 40
     assert registry.get_sample_value("penstock_worker_restarts_total") == 2
