@@ -10,10 +10,9 @@ from pathlib import Path
 
 from benchmarks.hybrid.clients.loads import Shape
 from benchmarks.hybrid.environments import INFINITY, MOSEC, TRITON, Environment
-from benchmarks.hybrid.peers import TritonSettings, infinity_server, mosec_server, triton_server
-from benchmarks.hybrid.processes import Running
+from benchmarks.hybrid.peers import MODEL_FOLDER, TritonSettings, infinity_server, mosec_server, triton_server
+from benchmarks.hybrid.processes import Running, free_port, server_process
 from penstock_server.config import usable_cores
-from tests.support.server import server_process as penstock_process
 
 PENSTOCK, BARE = "penstock", "bare loop"
 
@@ -46,9 +45,11 @@ class Contestant:
 
 @contextmanager
 def _penstock(folder: Path, deadline_s: float) -> Generator[Running]:
-    with penstock_process(folder / "data") as server:
-        yield Running(server.address, server.process.pid)
-        server.terminate()
+    port = free_port()
+    command = [sys.executable, "-m", "penstock_server.cli", "serve", "--port", str(port)]
+    command += ["--models", str(MODEL_FOLDER.parent), "--data", str(folder / "data")]
+    with server_process(command, folder / "server.log") as process:
+        yield Running(f"127.0.0.1:{port}", process.pid)
 
 
 @contextmanager

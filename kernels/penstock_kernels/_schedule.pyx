@@ -120,6 +120,7 @@ cdef extern from "penstock/live_queue.h" namespace "penstock" nogil:
         int64_t waiting_tokens(int32_t)
         double virtual_time(int32_t)
         int64_t queued_cost(int32_t)
+        int64_t queued_tokens(int32_t)
 
 
 NEVER = kNever
@@ -331,6 +332,10 @@ cdef class LiveQueue:
     def queued_cost(self, int32_t tenant):
         self.check_tenant(tenant)
         return self.queue.queued_cost(tenant)
+
+    def queued_tokens(self, int32_t tenant):
+        self.check_tenant(tenant)
+        return self.queue.queued_tokens(tenant)
 
     cdef int check_tenant(self, int32_t tenant) except -1:
         if not 0 <= tenant < self.tenants:

@@ -275,6 +275,11 @@ class LiveQueue:
         """Cost of a tenant's rows that wait."""
         return self._tenant(tenant).queue.total_cost()
 
+    def queued_tokens(self, tenant: int) -> int:
+        """Tokens of a tenant's rows that wait."""
+        self._tenant(tenant)
+        return sum(work.tokens for work in self._works.values() if work.tenant == tenant)
+
     def _tenant(self, tenant: int) -> _Tenant:
         if not 0 <= tenant < len(self._tenants):
             raise ValueError(f"no tenant {tenant}")

@@ -243,6 +243,7 @@ void LiveQueue::account(const Arrival& arrival, std::int32_t handle, std::int64_
   for (const auto& [length, row] : sorted_) work.tokens += length;
   work.queued = tenant.queue.insert({0, arrival.deadline_ns, work.sequence}, kNever, cost_ns);
   tenant.rows += work.rows;
+  tenant.tokens += work.tokens;
   class_rows_[work.request_class] += work.rows;
   class_tokens_[work.request_class] += work.tokens;
   if (work.deadline_ns < kNever) watch(handle);

@@ -31,6 +31,7 @@ void LiveQueue::leave(std::int32_t handle, std::int64_t rows, std::int64_t token
   class_rows_[work.request_class] -= rows;
   class_tokens_[work.request_class] -= tokens;
   tenant.rows -= rows;
+  tenant.tokens -= tokens;
   const std::int64_t cost_ns = tenant.queue.cost(work.queued);
   if (rows < work.rows) {
     tenant.queue.update(work.queued, kNever, cost_ns - cost_ns / work.rows * rows);

@@ -34,6 +34,7 @@ from penstock_server.runtime.dispatcher import Dispatcher
 from penstock_server.runtime.inference import Inference
 from penstock_server.runtime.job_service import BulkJobs, bulk_limits
 from penstock_server.runtime.lanes import Lane, LocalLane
+from penstock_server.runtime.limits import scheduler_limits
 from penstock_server.runtime.model_table import ModelEntry, ModelState, ModelTable
 from penstock_server.runtime.router import Router
 from penstock_server.runtime.stream_events import LoopClock
@@ -41,7 +42,7 @@ from penstock_server.runtime.trace import TraceWriter
 from penstock_server.runtime.worker_lane import BulkWorker
 from penstock_server.scheduling.cost import CostModels
 from penstock_server.scheduling.routing import check_models, metadata_keys
-from penstock_server.scheduling.scheduler import Scheduler, SchedulerLimits
+from penstock_server.scheduling.scheduler import Scheduler
 from penstock_server.text.tokenizer import TokenizerLimits
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class PenstockServer:
         self._config = config
         self._clock = LoopClock()
         self._data_lock = lock_folder(config.data_dir)
-        limits = _scheduler_limits(config)
+        limits = scheduler_limits(config)
         self._costs = CostModels()
         layout = _slot_layout(config)
         self._worker = BulkWorker(config.bulk_lanes(), layout)
@@ -95,7 +96,8 @@ class PenstockServer:
             observer=observer,
             router=Router(config.routing),
         )
-        self._callers = CallerReader(metadata_keys(config.routing))
+        has_certificates = config.tls is not None and config.tls.client_ca is not None
+        self._callers = CallerReader(metadata_keys(config.routing), has_certificates=has_certificates)
         self._streams = StreamHandler(self._inference, config.requests, self._clock, self._callers)
         self._bulk = BulkJobs(
             config.data_dir / "bulk",
@@ -210,8 +212,8 @@ class PenstockServer:
     async def _open_port(self) -> None:
         services = Services(
             inference=InferenceServicer(self._inference, self._streams, self._clock, self._callers),
-            bulk=BulkServicer(self._bulk.uploads, self._bulk.jobs, self._bulk.limits),
-            models=ModelServicer(self._models, ENGINE_NAME),
+            bulk=BulkServicer(self._bulk.uploads, self._bulk.jobs, self._bulk.limits, self._callers),
+            models=ModelServicer(self._models, ENGINE_NAME, self._costs),
             health=self._health,
         )
         self._server, self._port = build_server(self._config, services, self._edge)
@@ -282,17 +284,6 @@ def _commands_to_try(server: PenstockServer) -> list[str]:
         options = f"--model {models[task]} --task {task.value} --text-column review"
         commands.append(f"bulk submit{address} reviews.csv {options}")
     return commands
-
-
-def _scheduler_limits(config: ServerConfig) -> SchedulerLimits:
-    return SchedulerLimits(
-        live_tokens_max=config.queues.live_tokens_max,
-        flex_tokens_max=config.queues.flex_tokens_max,
-        bulk_tokens_max=config.queues.bulk_tokens_max,
-        live_batch_tokens_max=config.lanes.live_batch_tokens_max,
-        bulk_batch_tokens=config.lanes.bulk_batch_tokens,
-        lookahead_rows=config.lanes.lookahead_rows,
-    )
 
 
 def _metrics(config: ServerConfig) -> Metrics | None:

@@ -41,6 +41,9 @@ _DRAIN_MAX_S = 3600
 _METRIC_TENANTS_MAX = 10_000
 # Each request looks at all of them until one matches, at about a third of a microsecond.
 _ROUTING_RULES_MAX = 100
+# More would leave live work less than half of its own lane.
+_BULK_SHARE_MAX = 0.5
+_WEIGHT_MAX = 1e6
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -113,6 +116,7 @@ class LaneConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True
     bulk_batch_tokens: int = 256
     bulk_slots: int = 2
     lookahead_rows: int = 64
+    bulk_share: float = 0.02
 
 
 class BulkConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -122,6 +126,27 @@ class BulkConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True
     window_rows: int = 4096
     upload_bytes_max: int = 8 << 30
     windows_in_memory_max: int = 2
+
+
+class TenantConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a tenant gets of the lanes.
+
+    ``weight`` is its share against the others that want it. ``tokens_per_s`` bounds what it may submit in the
+    long run and ``burst_tokens`` at once after a pause, one second's tokens by default; ``queue_tokens_max``
+    bounds its tokens that wait. 0 means no limit. Rows of jobs count for the weight only.
+    """
+
+    weight: float = 1.0
+    tokens_per_s: float = 0.0
+    burst_tokens: float = 0.0
+    queue_tokens_max: int = 0
+
+
+class TenantsConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Tenants by name, and all others; who names none is the tenant \"\"."""
+
+    default: TenantConfig = TenantConfig()
+    named: dict[str, TenantConfig] = msgspec.field(default_factory=dict[str, TenantConfig])
 
 
 class MetricsConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -165,6 +190,7 @@ class ServerConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     text: TextLimits = TextLimits()
     metrics: MetricsConfig | None = None
     routing: tuple[RoutingRule, ...] = ()
+    tenants: TenantsConfig = TenantsConfig()
     trace: TraceConfig = TraceConfig()
 
     def live_threads(self) -> int:
@@ -254,6 +280,10 @@ def _wrong_relations(config: ServerConfig) -> Generator[str]:
         (1 <= config.trace.bytes_max <= _LIMIT_MAX, "trace.bytes_max must be at least 1"),
         (0 <= config.drain_grace_s <= _DRAIN_MAX_S, f"drain_grace_s must be from 0 to {_DRAIN_MAX_S}"),
         (
+            0 <= config.lanes.bulk_share <= _BULK_SHARE_MAX,
+            f"lanes.bulk_share must be from 0 (none while live work waits) to {_BULK_SHARE_MAX}",
+        ),
+        (
             config.queues.live_tokens_max >= config.lanes.live_batch_tokens_max,
             "queues.live_tokens_max must be at least lanes.live_batch_tokens_max, or no live batch fills",
         ),
@@ -273,6 +303,7 @@ def _wrong_relations(config: ServerConfig) -> Generator[str]:
     if config.metrics is not None:
         rules += _metrics_rules(config, config.metrics)
     rules += _routing_rules(config.routing)
+    rules += _tenant_rules(config.tenants)
     yield from (message for holds, message in rules if not holds)
 
 
@@ -302,3 +333,21 @@ def _routing_rules(rules: tuple[RoutingRule, ...]) -> list[tuple[bool, str]]:
             for problem in rule.problems()
         ),
     ]
+
+
+def _tenant_rules(tenants: TenantsConfig) -> Generator[tuple[bool, str]]:
+    for where, tenant in (
+        ("default", tenants.default),
+        *((f"named.{n}", t) for n, t in tenants.named.items()),
+    ):
+        yield (
+            0 < tenant.weight <= _WEIGHT_MAX,
+            f"tenants.{where}.weight must be above 0, up to {_WEIGHT_MAX:,.0f}",
+        )
+        for name in ("tokens_per_s", "burst_tokens", "queue_tokens_max"):
+            number = getattr(tenant, name)
+            yield 0 <= number <= _LIMIT_MAX, f"tenants.{where}.{name} must be positive, or 0 for no limit"
+        yield (
+            not tenant.burst_tokens or bool(tenant.tokens_per_s),
+            f"tenants.{where}.burst_tokens needs tokens_per_s, whose bursts it bounds",
+        )

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,6 +52,20 @@ def streaming(environment: dict[str, str], *arguments: str) -> subprocess.Popen[
         text=True,
         env=environment,
     )
+
+
+def test_models_show_tells_what_the_live_lane_has_learnt(penstock: Penstock) -> None:
+    def live_costs() -> dict[str, Any]:
+        document = json.loads(penstock("models", "show", "minilm", "--json").stdout)
+        tables = {table["lane"]: table for table in document["versions"][0]["costs"]}
+        assert set(tables) == {"live", "bulk"}
+        assert tables["live"]["lengths"][-1] == 256
+        return tables["live"]
+
+    before = live_costs()["observations"]
+    assert penstock("embed", "--model", "minilm", "a text").returncode == 0
+    assert live_costs()["observations"] > before
+    assert "live lane: milliseconds a batch" in penstock("models", "show", "minilm").stdout
 
 
 def test_embed_prints_whole_vectors_as_json(penstock: Penstock) -> None:

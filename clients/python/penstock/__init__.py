@@ -49,11 +49,12 @@ if TYPE_CHECKING:
     )
     from penstock.explanations import BatchExplanation, Explanation
     from penstock.jobs import Job, Progress, RowResult
-    from penstock.models import HealthStatus, Model, ModelVersion
+    from penstock.models import CostTable, HealthStatus, Model, ModelVersion
     from penstock.options import (
         Aggregation,
         FileFormat,
         JobState,
+        LaneKind,
         ModelState,
         OverloadPolicy,
         RequestClass,
@@ -83,9 +84,9 @@ _HOMES = {
     ),
     "explanations": "BatchExplanation Explanation",
     "jobs": "Job Progress RowResult",
-    "models": "HealthStatus Model ModelVersion",
+    "models": "CostTable HealthStatus Model ModelVersion",
     "options": (
-        "Aggregation FileFormat JobState ModelState OverloadPolicy RequestClass RowSelection ScoreFunction "
+        "Aggregation FileFormat JobState LaneKind ModelState OverloadPolicy RequestClass RowSelection ScoreFunction "
         "StreamOrder Task Truncation"
     ),
     "stream": "SentenceRange StreamAppend StreamResult StreamText",
@@ -102,6 +103,7 @@ __all__ = [
     "Classification",
     "Classifications",
     "Client",
+    "CostTable",
     "DataLossError",
     "DeadlineExceededError",
     "Embedding",
@@ -115,6 +117,7 @@ __all__ = [
     "Job",
     "JobState",
     "LabelScore",
+    "LaneKind",
     "Model",
     "ModelState",
     "ModelVersion",

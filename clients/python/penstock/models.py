@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -10,8 +11,11 @@ from google.protobuf import wrappers_pb2
 from penstock.errors import ErrorDetails, NotFoundError
 from penstock.exchange import Deadline, Exchange, ask
 from penstock.methods import GET_MODEL, HEALTH_CHECK, LIST_MODELS
-from penstock.options import ModelState, Task
+from penstock.options import LaneKind, ModelState, Task
 from penstock.v1 import model_pb2
+
+# Ten nanoseconds: more digits would be those of the single-precision numbers that were sent.
+_COST_DIGITS = 5
 
 
 class HealthStatus(IntEnum):
@@ -29,6 +33,53 @@ class HealthStatus(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class CostTable:
+    """What the server has learnt of the time that batches of a model take.
+
+    Attributes:
+        lane: On which kind of lane. Bulk times are CPU time, as bulk work takes what live work leaves.
+        rows: Row counts of the table, increasing.
+        lengths: Padded lengths of the table in tokens, increasing.
+        median_ms: Median time in milliseconds of each row count, by length.
+        upper_ms: Time in milliseconds that about one batch in a hundred exceeds.
+        best_rows: For each length the smallest row count with nearly the best throughput.
+        observations: Batches it has learnt from since the server started.
+        drift: By how much all batches have become slower since then; 1 for not at all.
+    """
+
+    lane: LaneKind
+    rows: tuple[int, ...]
+    lengths: tuple[int, ...]
+    median_ms: tuple[tuple[float, ...], ...]
+    upper_ms: tuple[tuple[float, ...], ...]
+    best_rows: tuple[int, ...]
+    observations: int
+    drift: float
+
+    @classmethod
+    def of(cls, message: model_pb2.CostTable) -> CostTable:
+        """Reads the server's message."""
+        width = len(message.lengths)
+
+        def by_rows(values: Sequence[float]) -> tuple[tuple[float, ...], ...]:
+            rounded = tuple(round(value, _COST_DIGITS) for value in values)
+            return tuple(
+                rounded[first : first + width] for first in range(0, width * len(message.rows), width)
+            )
+
+        return cls(
+            LaneKind.of_number(message.lane),
+            tuple(message.rows),
+            tuple(message.lengths),
+            by_rows(message.median_ms),
+            by_rows(message.upper_ms),
+            tuple(message.best_rows),
+            message.observations,
+            round(message.drift, _COST_DIGITS),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class ModelVersion:
     """One version of a model.
 
@@ -42,6 +93,7 @@ class ModelVersion:
         labels: Labels in the order of the model's outputs.
         engine: What computes it, such as "onnxruntime/cpu".
         precision: Precision of the weights as stored.
+        costs: What its batches cost, on each kind of lane; empty in lists of models.
     """
 
     version: str
@@ -53,6 +105,7 @@ class ModelVersion:
     labels: tuple[str, ...]
     engine: str
     precision: str
+    costs: tuple[CostTable, ...] = ()
 
     @classmethod
     def of(cls, message: model_pb2.ModelVersion) -> ModelVersion:
@@ -67,6 +120,7 @@ class ModelVersion:
             tuple(message.labels),
             message.engine,
             message.precision,
+            tuple(CostTable.of(table) for table in message.costs),
         )
 
 

@@ -149,6 +149,14 @@ class ModelState(WireEnum):
     UNLOADING = "unloading", 4
 
 
+class LaneKind(WireEnum):
+    """What computes batches: live lanes with several threads, bulk lanes with one at idle priority."""
+
+    UNSPECIFIED = "unspecified", 0
+    LIVE = "live", 1
+    BULK = "bulk", 2
+
+
 class RowOptions(TypedDict, total=False):
     """Options of rows, in calls, streams and jobs.
 

@@ -105,6 +105,7 @@ class LiveQueue {
   std::int64_t waiting_tokens(std::int32_t request_class) const noexcept { return class_tokens_[request_class]; }
   double virtual_time(std::int32_t tenant) const noexcept { return tenants_[tenant].virtual_ns; }
   std::int64_t queued_cost(std::int32_t tenant) const noexcept { return tenants_[tenant].queue.total_cost(); }
+  std::int64_t queued_tokens(std::int32_t tenant) const noexcept { return tenants_[tenant].tokens; }
 
  private:
   static constexpr std::int32_t kRanks = 2;
@@ -141,6 +142,7 @@ class LiveQueue {
     double weight = 1;
     double virtual_ns = 0;
     std::int64_t rows = 0;
+    std::int64_t tokens = 0;
     DeadlineTree queue;  // its works: deadlines and costs
     std::set<std::pair<ScheduleKey, std::int32_t>> units[kRanks];
   };

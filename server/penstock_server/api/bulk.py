@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from penstock.v1 import bulk_pb2, bulk_pb2_grpc
 from penstock_server.api import bulk_codec
+from penstock_server.api.callers import CallerReader
 from penstock_server.api.deadlines import Context
 from penstock_server.api.messages import Messages
 from penstock_server.bulk.limits import BulkLimits
@@ -27,10 +29,13 @@ _MILLISECONDS = 1000
 class BulkServicer(bulk_pb2_grpc.BulkServiceServicer):
     """Parses messages, has stores and runner do the work, writes messages."""
 
-    def __init__(self, uploads: UploadStore, jobs: JobRunner, limits: BulkLimits) -> None:
+    def __init__(
+        self, uploads: UploadStore, jobs: JobRunner, limits: BulkLimits, callers: CallerReader
+    ) -> None:
         self._uploads = uploads
         self._jobs = jobs
         self._limits = limits
+        self._callers = callers
 
     async def Upload(  # noqa: N802 - gRPC's name
         self, request_iterator: AsyncIterator[bulk_pb2.UploadRequest], context: Context
@@ -59,6 +64,7 @@ class BulkServicer(bulk_pb2_grpc.BulkServiceServicer):
         bulk_codec.check_built(request.spec)
         upload = await self._upload(request.spec.upload_id, "spec.upload_id")
         spec = bulk_codec.spec_from_proto(request.spec, upload.file_name, self._limits)
+        spec = replace(spec, options=self._callers.options_of(spec.options, context))
         job = await self._jobs.create(spec, request.request_id)
         return bulk_pb2.CreateJobResponse(job=bulk_codec.job_to_proto(job))
 

@@ -92,7 +92,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         rows = codec.rows_from_proto(request.inputs, pairs=True)
         tokenised = await self._inference.tokenise(
             codec.model_from_proto(request.model),
-            codec.options_from_proto(request.options),
+            self._callers.options_of(codec.options_from_proto(request.options), context),
             rows,
             special=not request.omit_special_tokens,
             offsets=request.return_offsets,
@@ -116,7 +116,8 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         self, ref: common_pb2.ModelRef, task: TaskOptions, options: RequestOptions, context: Context
     ) -> InferenceCall:
         model = codec.model_from_proto(ref)
-        structlog.contextvars.bind_contextvars(model=model.name)
+        options = self._callers.options_of(options, context)
+        structlog.contextvars.bind_contextvars(model=model.name, tenant=options.tenant)
         deadline_ns = deadline_of(context, self._clock)
         metadata = self._callers.metadata_of(context)
         return self._inference.call(

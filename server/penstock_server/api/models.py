@@ -8,8 +8,11 @@ from penstock.v1 import common_pb2, model_pb2, model_pb2_grpc
 from penstock_server.api.codec import TASK_NUMBERS, name_from_proto
 from penstock_server.api.deadlines import Context
 from penstock_server.domain.errors import InvalidRequest, NotBuilt, UnknownModel
+from penstock_server.domain.lane import LaneKind
+from penstock_server.domain.model import ModelKey
 from penstock_server.domain.tasks import Task
 from penstock_server.runtime.model_table import ModelEntry, ModelState, ModelTable
+from penstock_server.scheduling.cost import CostModels, CostTable
 
 _STATES = {
     ModelState.LOADING: model_pb2.MODEL_STATE_LOADING,
@@ -17,12 +20,15 @@ _STATES = {
     ModelState.FAILED: model_pb2.MODEL_STATE_FAILED,
 }
 
+_LANES = {LaneKind.LIVE: model_pb2.LANE_KIND_LIVE, LaneKind.BULK: model_pb2.LANE_KIND_BULK}
+
 
 class ModelServicer(model_pb2_grpc.ModelServiceServicer):
     """Describes the model table."""
 
-    def __init__(self, models: ModelTable, engine_name: str) -> None:
+    def __init__(self, models: ModelTable, engine_name: str, costs: CostModels) -> None:
         self._models = models
+        self._costs = costs
         self._engine_name = engine_name
 
     async def ListModels(  # noqa: N802 - gRPC's name
@@ -40,6 +46,8 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
         name_from_proto(request.name, "name")
         for model in self._all():
             if model.name == request.name:
+                for version in model.versions:
+                    version.costs.extend(self._cost_tables(ModelKey(model.name, version.version)))
                 return model_pb2.GetModelResponse(model=model)
         raise UnknownModel(
             f"There is no model {request.name!r}; ListModels tells the names.", model=request.name
@@ -67,6 +75,10 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
             "Routes are not in this release; the newest version answers, or the one a request names."
         )
 
+    def _cost_tables(self, model: ModelKey) -> list[model_pb2.CostTable]:
+        """What is known so far; nothing of a model that is not loaded."""
+        return [cost_table_to_proto(lane, table) for key, lane, table in self._costs.tables() if key == model]
+
     def _all(self) -> list[model_pb2.Model]:
         by_name = groupby(self._models.entries(), key=lambda entry: entry.key.name)
         return [self._model(name, list(entries)) for name, entries in by_name]
@@ -89,3 +101,18 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
             version.labels.extend(manifest.labels)
             version.precision = manifest.precision
         return version
+
+
+def cost_table_to_proto(lane: LaneKind, table: CostTable) -> model_pb2.CostTable:
+    """Copies a table into a message."""
+    lengths = table.length_points.tolist()
+    return model_pb2.CostTable(
+        lane=_LANES[lane],
+        rows=table.row_points.tolist(),
+        lengths=lengths,
+        median_ms=(table.median_ns.reshape(-1) / 1e6).tolist(),
+        upper_ms=(table.upper_ns.reshape(-1) / 1e6).tolist(),
+        best_rows=[table.best_rows(length) for length in lengths],
+        observations=table.observations,
+        drift=table.drift,
+    )

@@ -63,11 +63,12 @@ class StreamHandler:
         messages = Messages(requests, self._draining)
         try:
             opening = await self._opening(messages, context)
-            structlog.contextvars.bind_contextvars(model=opening.model.name)
+            options = self._callers.options_of(opening.options, context)
+            structlog.contextvars.bind_contextvars(model=opening.model.name, tenant=options.tenant)
             call = self._inference.call(
                 opening.model,
                 opening.task,
-                opening.options,
+                options,
                 opening.rules.deadline_ns,
                 method="Stream",
                 metadata=self._callers.metadata_of(context),

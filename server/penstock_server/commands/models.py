@@ -12,7 +12,7 @@ from penstock_server.commands.output import print_json, print_table, short
 from penstock_server.commands.session import Session, calls_server
 
 if TYPE_CHECKING:
-    from penstock import Model
+    from penstock import CostTable, Model
 
 
 @click.group()
@@ -38,7 +38,7 @@ def list_(session: Session) -> None:
 @click.argument("name")
 @calls_server
 def show(session: Session, name: str) -> None:
-    """Describe one model, with its labels."""
+    """Describe one model, with its labels and what its batches cost."""
     with session.connect() as client:
         model = client.models.get(name)
     if session.as_json:
@@ -48,6 +48,8 @@ def show(session: Session, name: str) -> None:
     for version in model.versions:
         if version.labels:
             click.echo(f"labels of version {version.version}: {', '.join(version.labels)}")
+        for table in version.costs:
+            _print_costs(version.version, table)
 
 
 @models.command()
@@ -81,6 +83,23 @@ def pull(name: str, from_hub: bool, revision: str | None, root: Path) -> None:
 
     for folder in pull_demo(root, tell):
         click.echo(str(folder))
+
+
+def _print_costs(version: str, table: CostTable) -> None:
+    """Prints every other point of a cost table; neighbours differ by half an octave."""
+    columns = [index for index, length in enumerate(table.lengths) if length & (length - 1) == 0]
+    rows: list[list[str]] = []
+    for index, count in enumerate(table.rows):
+        if count & (count - 1) == 0:
+            cells = [f"{table.median_ms[index][c]:,.2f} ≤ {table.upper_ms[index][c]:,.2f}" for c in columns]
+            rows.append([str(count), *cells])
+    rows.append(["best", *(f"{table.best_rows[c]} rows" for c in columns)])
+    kind = "CPU milliseconds" if table.lane.value == "bulk" else "milliseconds"
+    click.echo(
+        f"\nversion {version}, {table.lane.value} lane: {kind} a batch, median ≤ upper; "
+        f"{table.observations:,} batches seen, drift {table.drift:.2f}"
+    )
+    print_table(["rows", *(f"{table.lengths[c]} tokens" for c in columns)], rows)
 
 
 def _fields(model: Model) -> dict[str, Any]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from penstock_server.simulation.report import Comparison
     from penstock_server.simulation.scenario import Scenario
 
-_POLICIES = ("ours", "live-only", "bulk-only", "fifo", "triton", "tf-serving")
+POLICIES = ("ours", "live-only", "bulk-only", "fifo", "triton", "tf-serving")
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -53,7 +53,7 @@ def _takes_scenario(command: Callable[..., None]) -> Callable[..., None]:
 @click.command()
 @click.argument("scenario_path", metavar="[SCENARIO]", type=_FILE, required=False)
 @click.option(
-    "--policy", "policies", type=click.Choice(_POLICIES), multiple=True, help="Repeat it.  [default: all]"
+    "--policy", "policies", type=click.Choice(POLICIES), multiple=True, help="Repeat it.  [default: all]"
 )
 @click.option(
     "--check", "checked", is_flag=True, help="Check every promise; the exit status is 1 if one is broken."
@@ -93,13 +93,17 @@ def simulate(
 def _fitting(scenario: Scenario) -> tuple[str, ...]:
     """All policies that the scenario has work for."""
     is_mixed = scenario.live is not None and bool(scenario.bulk.jobs)
-    return _POLICIES if is_mixed else tuple(policy for policy in _POLICIES if not policy.endswith("-only"))
+    return POLICIES if is_mixed else tuple(policy for policy in POLICIES if not policy.endswith("-only"))
 
 
 def _print(comparison: Comparison) -> None:
-    from penstock_server.simulation.report import COLUMNS, as_rows, caption
+    from penstock_server.simulation.report import BULK_COLUMNS, LIVE_COLUMNS, bulk_rows, caption, live_rows
 
-    print_table(COLUMNS, as_rows(comparison), caption(comparison))
+    for columns, rows in ((LIVE_COLUMNS, live_rows(comparison)), (BULK_COLUMNS, bulk_rows(comparison))):
+        if rows:
+            print_table(columns, rows)
+            click.echo()
+    click.echo(caption(comparison))
     for outcome in comparison.outcomes:
         broken = [verdict for verdict in outcome.verdicts if verdict.count]
         if outcome.verdicts and not broken:

@@ -45,7 +45,7 @@ class RoutingRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     tenants: tuple[str, ...] = ()
     methods: tuple[MethodName, ...] = ()
     models: tuple[str, ...] = ()
-    metadata: dict[str, str] = msgspec.field(default_factory=dict)
+    metadata: dict[str, str] = msgspec.field(default_factory=dict[str, str])
     chars_min: int = 0
     chars_max: int | None = None
     rows_min: int = 0
@@ -103,4 +103,4 @@ class Traffic:
     model: str
     rows: int
     chars: int
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str])

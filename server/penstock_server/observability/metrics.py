@@ -221,6 +221,7 @@ class Metrics:
         model: ModelKey,
         request_class: RequestClass | None,
         why: str,
+        limit: str = "",
     ) -> None:
         """Counts a request by why it has no answer."""
         asked, outcome = class_label(request_class), why.lower()
@@ -232,7 +233,7 @@ class Metrics:
         named = tenant if tenant in self._tenants else OTHER_TENANTS
         self.tenant_requests.add((named, outcome))
         if why in _REFUSALS:
-            self.refused.add((asked, outcome))
+            self.refused.add((asked, (limit or why).lower()))
 
     def demoted(self, asked: RequestClass, served: RequestClass) -> None:
         """Counts a demotion."""

@@ -27,8 +27,9 @@ class Observer(Protocol):
         model: ModelKey,
         request_class: RequestClass | None,
         why: str,
+        limit: str = "",
     ) -> None:
-        """A request or text has no answer; ``why`` is the reason of an error, or CANCELLED."""
+        """A request or text has no answer; ``why`` is an error's reason or CANCELLED, ``limit`` what was reached."""
 
     def demoted(self, asked: RequestClass, served: RequestClass) -> None:
         """A request was admitted in a lower class than it asked for."""
@@ -63,6 +64,7 @@ class _SilentObserver:
         model: ModelKey,
         request_class: RequestClass | None,
         why: str,
+        limit: str = "",
     ) -> None:
         """Does nothing."""
 

@@ -105,7 +105,7 @@ class JobRun:
     async def _compute(self, run: WindowRun) -> None:
         """Computes one window and commits it, whole or as far as it is when the run is stopped."""
         self._active.add(run)
-        work = run.work(self._clock.now_ns())
+        work = run.work(self._clock.now_ns(), tenant=self._job.spec.options.tenant, job_id=self._job.id)
         try:
             if not run.is_done and await self._submit(work):
                 while not await self._settled(run):

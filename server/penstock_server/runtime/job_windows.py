@@ -115,7 +115,7 @@ class WindowRun:
         """Whether no row is pending."""
         return self._rows_left == 0
 
-    def work(self, arrival_ns: int) -> Work:
+    def work(self, arrival_ns: int, *, tenant: str, job_id: str) -> Work:
         """The pending rows as work for the scheduler."""
         return Work(
             model=self._model.manifest.key,
@@ -124,6 +124,8 @@ class WindowRun:
             rows=np.flatnonzero(self._status == RowStatus.PENDING).astype(np.int32),
             sink=self,
             arrival_ns=arrival_ns,
+            tenant=tenant,
+            flow=job_id,
         )
 
     def deliver(self, rows: NDArray[np.int32], outputs: NDArray[np.float32], times: BatchTimes) -> None:

@@ -98,6 +98,7 @@ class RequestTicket:
             arrival_ns=self._arrival_ns,
             deadline_ns=self._call.deadline_ns,
             runs=[] if options.explain else None,
+            tenant=options.tenant,
         )
         self._asked_class = request_class
         self._dispatcher = dispatcher
@@ -135,12 +136,12 @@ class RequestTicket:
         """Tells the observer if what is done within ends without an answer."""
         return Counted(self, rows)
 
-    def not_answered(self, rows: int, why: str) -> None:
+    def not_answered(self, rows: int, why: str, limit: str = "") -> None:
         """Tells the observer that there will be no answer."""
         options = self._call.options
         asked = options.request_class if self._work is None else self._asked_class
         model = self._call.model.manifest.key
-        self._observer.not_answered(self._call.method, options.tenant, rows, model, asked, why)
+        self._observer.not_answered(self._call.method, options.tenant, rows, model, asked, why, limit)
 
     def deliver(self, rows: NDArray[np.int32], outputs: NDArray[np.float32], times: BatchTimes) -> None:
         """Takes the outputs of some rows."""
@@ -203,7 +204,9 @@ class Counted:
         if error is None:
             return
         if isinstance(error, PenstockError):
-            self._ticket.not_answered(self._rows, error.reason)
+            # Which limit was reached says more than that one was.
+            limit = error.metadata.get("limit", "")
+            self._ticket.not_answered(self._rows, error.reason, limit)
         elif isinstance(error, asyncio.CancelledError):
             self._ticket.not_answered(self._rows, "CANCELLED")
         else:

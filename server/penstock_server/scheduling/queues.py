@@ -1,4 +1,4 @@
-"""Queues of work: earliest deadline first, bounded in tokens."""
+"""Queues of work: earliest deadline first."""
 
 from __future__ import annotations
 
@@ -10,12 +10,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock_server.domain.model import ModelKey
 from penstock_server.domain.work import Work
 
 # Work without a deadline is overtaken by work that arrives up to this much later. Chosen: longer than any
 # live deadline that makes sense, shorter than a caller's patience.
 IMPLIED_DEADLINE_NS = 10_000_000_000
+
+
+def tokens_of(work: Work) -> int:
+    """Tokens of a work's rows, which are distinct."""
+    starts, rows = work.tokens.starts, work.rows
+    if len(rows) == len(starts) - 1:
+        return int(starts[-1] - starts[0])
+    return int((starts[rows + 1] - starts[rows]).sum())
 
 
 @dataclass(eq=False, slots=True)
@@ -35,7 +42,8 @@ class QueuedWork:
     @classmethod
     def of(cls, work: Work) -> QueuedWork:
         """Sorts the work's rows by length; O(rows log rows)."""
-        lengths = work.tokens.lengths[work.rows]
+        starts = work.tokens.starts
+        lengths = (starts[work.rows + 1] - starts[work.rows]).astype(np.int32)
         by_length = np.argsort(-lengths, kind="stable")
         order = np.ascontiguousarray(work.rows[by_length], dtype=np.int32)
         sorted_lengths = np.ascontiguousarray(lengths[by_length], dtype=np.int32)
@@ -50,6 +58,11 @@ class QueuedWork:
     def rows_left(self) -> int:
         """Rows that still wait."""
         return len(self.order) - self.next_row
+
+    @property
+    def next_length(self) -> int:
+        """Tokens of the longest row that waits."""
+        return int(self.lengths[self.next_row])
 
     def take(self, rows: int) -> NDArray[np.int32]:
         """Removes the next ``rows`` rows and returns their indices."""
@@ -66,7 +79,7 @@ def urgency_ns(work: Work) -> int:
 
 
 class DeadlineQueue:
-    """Work of one urgency for one model version: earliest deadline first, then order of arrival.
+    """Work of one flow for one model version: earliest deadline first, then order of arrival.
 
     Work without a deadline is ordered as if it had one some time after its arrival; it never expires.
     Cancelled and finished work is dropped when it reaches the head, or when it makes up half of the heap.
@@ -118,61 +131,3 @@ class DeadlineQueue:
             self._heap = [entry for entry in self._heap if entry[2].is_waiting]
             heapq.heapify(self._heap)
             self._dead = 0
-
-
-class ClassQueue:
-    """All work of one urgency, by model version, with a bound on waiting tokens."""
-
-    def __init__(self, tokens_max: int) -> None:
-        self.tokens_max = tokens_max
-        self.tokens = 0
-        self.rows = 0
-        self._by_model: dict[ModelKey, DeadlineQueue] = {}
-        self._waiting: dict[Work, QueuedWork] = {}
-
-    def has_room(self, tokens: int) -> bool:
-        """Whether ``tokens`` more may wait."""
-        return self.tokens + tokens <= self.tokens_max
-
-    def push(self, work: Work) -> None:
-        """Adds work, which must have at least one row."""
-        queued = QueuedWork.of(work)
-        self._by_model.setdefault(work.model, DeadlineQueue()).push(queued)
-        self._waiting[work] = queued
-        self._account(queued.rows_left, queued.tokens_left)
-
-    def take(self, queued: QueuedWork, rows: int) -> NDArray[np.int32]:
-        """Removes rows from a work for a batch."""
-        tokens_before = queued.tokens_left
-        taken = queued.take(rows)
-        self._account(-rows, queued.tokens_left - tokens_before)
-        if not queued.rows_left:
-            del self._waiting[queued.work]
-        return taken
-
-    def drop(self, work: Work) -> NDArray[np.int32]:
-        """Removes all rows of a work that still wait, and returns them."""
-        queued = self._waiting.get(work)
-        if queued is None:
-            return np.empty(0, dtype=np.int32)
-        rows = self.take(queued, queued.rows_left)
-        self._by_model[work.model].note_dead()
-        return rows
-
-    def most_urgent_model(self) -> ModelKey | None:
-        """The model version whose head has the earliest deadline; the earliest arrival among equals."""
-        best: tuple[int, int, ModelKey] | None = None
-        for model, queue in self._by_model.items():
-            head = queue.head()
-            if head is not None:
-                key = (urgency_ns(head.work), head.work.arrival_ns, model)
-                best = key if best is None else min(best, key)
-        return None if best is None else best[2]
-
-    def of_model(self, model: ModelKey) -> DeadlineQueue:
-        """The queue of one model version."""
-        return self._by_model[model]
-
-    def _account(self, rows: int, tokens: int) -> None:
-        self.rows += rows
-        self.tokens += tokens

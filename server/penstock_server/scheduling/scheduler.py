@@ -1,61 +1,47 @@
-"""Decides which rows make the next batch on a lane.
+"""Decides which rows make the next batch on a lane, and which work may be promised an answer in time.
 
 Synchronous and deterministic: time is an argument, nothing awaits, nothing is read from outside. The
 dispatcher of the server and a simulator on a virtual clock run the same code.
 
-Live lanes take LIVE_CRITICAL before LIVE, earliest deadline first, under a token budget. Bulk lanes take
-FLEX before BULK; on a CPU they run at idle priority, so the kernel gives them just the cycles that live lanes
-leave.
+Live work waits in a schedule that is kept feasible (`penstock_server.scheduling.live_lane`). FLEX goes before
+BULK; both get the cycles that live work leaves, a minimum share of the live lane, and the live lane itself
+when a deadline of theirs comes near. Decision record 0009 has the reasons.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
-from penstock_server.domain.errors import DeadlineUnmeetable, InvalidRequest, Overloaded
+from penstock_server.domain.errors import PenstockError
 from penstock_server.domain.lane import LaneKind as LaneKind
-from penstock_server.domain.model import ModelKey
 from penstock_server.domain.tasks import OverloadPolicy, RequestClass
 from penstock_server.domain.work import BatchPart, BatchPlan, BatchTimes, Work
+from penstock_server.scheduling.admission import Refusals, already_late, too_large
+from penstock_server.scheduling.bulk_queue import BulkQueue
 from penstock_server.scheduling.cost import CostModels
-from penstock_server.scheduling.queues import ClassQueue, DeadlineQueue, QueuedWork
-
-# Delays that a caller can use.
-_RETRY_AFTER_MIN_S = 0.05
-_RETRY_AFTER_MAX_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class SchedulerLimits:
-    """Bounds of the queues and batches, in tokens.
-
-    A batch's tokens are counted with padding: rows times the longest row. A single row may exceed the budget.
-
-    Attributes:
-        live_tokens_max: LIVE_CRITICAL and LIVE tokens that may wait, each.
-        flex_tokens_max: FLEX tokens that may wait.
-        bulk_tokens_max: BULK tokens that may wait.
-        live_batch_tokens_max: Most tokens of a live batch.
-        bulk_batch_tokens: Most tokens of a bulk batch.
-        lookahead_rows: How many works past the head are looked at to fill a batch.
-    """
-
-    live_tokens_max: int
-    flex_tokens_max: int
-    bulk_tokens_max: int
-    live_batch_tokens_max: int
-    bulk_batch_tokens: int
-    lookahead_rows: int
+from penstock_server.scheduling.credit import BulkCredit
+from penstock_server.scheduling.limits import SchedulerLimits as SchedulerLimits
+from penstock_server.scheduling.limits import TenantPolicy as TenantPolicy
+from penstock_server.scheduling.live_lane import LiveLane, Verdict
+from penstock_server.scheduling.promotion import Promotions
+from penstock_server.scheduling.queues import tokens_of
+from penstock_server.scheduling.tenants import Tenant, Tenants
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a lane does next, and which rows are given up because their deadline has passed."""
+    """What a lane does next, and which rows are given up because their deadline has passed.
+
+    Attributes:
+        batch: The lane's next batch, if there is work for it.
+        expired: Rows that nobody can use any more.
+        wakes: Kinds of lanes that have something to do since this decision, and should ask if they are idle.
+    """
 
     batch: BatchPlan | None
-    expired: tuple[BatchPart, ...]
+    expired: tuple[BatchPart, ...] = ()
+    wakes: tuple[LaneKind, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,184 +52,233 @@ class QueueDepth:
     tokens: int
 
 
-_CLASSES_BY_LANE = {
-    LaneKind.LIVE: (RequestClass.LIVE_CRITICAL, RequestClass.LIVE),
-    LaneKind.BULK: (RequestClass.FLEX, RequestClass.BULK),
-}
 _DEMOTIONS = {
-    OverloadPolicy.REJECT: (),
-    OverloadPolicy.DEMOTE_TO_FLEX: (RequestClass.FLEX,),
-    OverloadPolicy.DEMOTE_TO_BULK: (RequestClass.BULK,),
+    OverloadPolicy.REJECT: None,
+    OverloadPolicy.DEMOTE_TO_FLEX: RequestClass.FLEX,
+    OverloadPolicy.DEMOTE_TO_BULK: RequestClass.BULK,
 }
 
 
 class Scheduler:
-    """Queues of work, and the choice of the next batch. Owned by one thread."""
+    """Queues of work, and the choice of the next batch. Owned by one thread.
+
+    Args:
+        limits: Bounds and weights.
+        costs: What batches cost; it learns from those that run.
+    """
 
     def __init__(self, limits: SchedulerLimits, costs: CostModels) -> None:
         self._limits = limits
         self._costs = costs
-        self._queues = {
-            RequestClass.LIVE_CRITICAL: ClassQueue(limits.live_tokens_max),
-            RequestClass.LIVE: ClassQueue(limits.live_tokens_max),
-            RequestClass.FLEX: ClassQueue(limits.flex_tokens_max),
-            RequestClass.BULK: ClassQueue(limits.bulk_tokens_max),
+        self._credit = BulkCredit(limits.bulk_share)
+        self._live = LiveLane(limits, costs, self._credit.rate)
+        self._tenants = Tenants(limits)
+        self._bulk = {
+            RequestClass.FLEX: self._bulk_queue(limits.flex_tokens_max),
+            RequestClass.BULK: self._bulk_queue(limits.bulk_tokens_max),
         }
+        self._promotions = Promotions(costs, limits.live_margin_ns)
+        self._refusals = Refusals()
+        # About what the next bulk batch would cost the live lane.
+        self._unit_ns = 0
 
     def admit(self, work: Work, now_ns: int, overload: OverloadPolicy = OverloadPolicy.REJECT) -> None:
-        """Queues work, possibly in a lower class.
+        """Queues work, possibly in a lower class. O(log n).
 
         Args:
             work: At least one row; its ``request_class`` is lowered if it is demoted.
             now_ns: The time.
-            overload: What may happen if the class's queue is full.
+            overload: What may happen if it cannot be computed in time, or its queue is full.
 
         Raises:
-            DeadlineUnmeetable: The deadline has passed.
+            DeadlineUnmeetable: The deadline has passed, or not even an idle lane could make it.
             InvalidRequest: The work is larger than the whole queue of its class and may not be demoted.
-            Overloaded: The queue is full and demotion is not allowed or does not help.
+            Overloaded: It would be late or make others late, its queue is full, or its tenant is at a limit.
         """
         if work.deadline_ns is not None and work.deadline_ns <= now_ns:
-            raise DeadlineUnmeetable(
-                "The deadline had passed when the request was admitted; allow more time."
-            )
-        tokens = int(work.tokens.lengths[work.rows].sum())
-        for request_class in (work.request_class, *_DEMOTIONS[overload]):
-            queue = self._queues[request_class]
-            if request_class >= work.request_class and queue.has_room(tokens):
-                work.request_class = request_class
-                queue.push(work)
-                return
-        if tokens > self._queues[work.request_class].tokens_max:
-            raise self._too_large(work.request_class, tokens)
-        raise self._overloaded(work, tokens)
+            raise already_late()
+        tokens = tokens_of(work)
+        tenant = self._tenants.find(work.tenant) or self._add_tenant(work.tenant)
+        is_of_job = work.request_class is RequestClass.BULK
+        if not is_of_job:
+            self._check_tenant(tenant, tokens, now_ns)
+        refusal = self._place(work, work.request_class, tenant, tokens, now_ns)
+        if refusal is not None:
+            lower = _DEMOTIONS[overload]
+            if lower is None or lower <= work.request_class:
+                raise refusal
+            if self._place(work, lower, tenant, tokens, now_ns) is not None:
+                raise refusal
+            work.request_class = lower
+        if not is_of_job:
+            self._tenants.take(tenant, tokens)
 
     def plan(self, lane: LaneKind, now_ns: int) -> Decision:
         """Chooses the next batch of a lane and removes its rows from the queues.
 
         Cancelled rows are skipped, expired rows are returned and never computed.
         """
-        expired: list[BatchPart] = []
-        for request_class in _CLASSES_BY_LANE[lane]:
-            queue = self._queues[request_class]
-            self._expire_heads(queue, now_ns, expired)
-            model = queue.most_urgent_model()
-            if model is not None:
-                batch = self._fill(lane, queue, model, now_ns, expired)
-                return Decision(batch, tuple(expired))
-        return Decision(None, tuple(expired))
+        expired = self._live.expire(now_ns)
+        for queue in self._bulk.values():
+            expired += queue.expire(now_ns)
+        promoted = self._promote(now_ns)
+        if lane is LaneKind.LIVE:
+            batch = self._plan_live(now_ns)
+        else:
+            batch = next((found for queue in self._bulk_queues() if (found := queue.take(lane))), None)
+        if batch is not None:
+            for part in batch.parts:
+                part.work.started = True
+        return Decision(batch, tuple(expired), (LaneKind.LIVE,) if promoted else ())
 
     def complete(self, lane: LaneKind, plan: BatchPlan, times: BatchTimes) -> None:
         """Learns from a batch that has run."""
-        self._costs.table(plan.model, lane).observe(plan.rows, plan.padded_length, times.cpu_ns)
+        table = self._costs.table(plan.model, lane)
+        table.observe(plan.rows, plan.padded_length, times.cpu_ns)
+        is_bulk = plan.parts[0].work.request_class > RequestClass.LIVE
+        if lane is LaneKind.LIVE:
+            self._live.ended(plan, times.end_ns)
+            self._live.reprice(plan.model)
+            if not is_bulk and self._bulk_waits():
+                self._credit.grow(times.cpu_ns, self._unit_ns)
+        elif is_bulk and self._credit.rate:
+            live_cost = self._costs.table(plan.model, LaneKind.LIVE).predict(plan.rows, plan.padded_length)
+            self._credit.fall(round(live_cost.upper_ns))
 
     def cancel(self, work: Work) -> None:
         """Drops the rows of a work that are not in a batch yet. No effect the second time."""
         work.cancelled = True
-        self._queues[work.request_class].drop(work)
+        if not self._live.queue.cancel(work) and work.request_class in self._bulk:
+            self._bulk[work.request_class].drop(work)
 
     def depth(self, request_class: RequestClass) -> QueueDepth:
         """What waits in one class now."""
-        queue = self._queues[request_class]
-        return QueueDepth(queue.rows, queue.tokens)
-
-    def _expire_heads(self, queue: ClassQueue, now_ns: int, expired: list[BatchPart]) -> None:
-        """Gives up all work whose deadline has passed; the heads are the earliest."""
-        while (model := queue.most_urgent_model()) is not None:
-            head = queue.of_model(model).head()
-            if head is None or not is_expired(head.work, now_ns):
-                return
-            expired.append(BatchPart(head.work, queue.drop(head.work)))
-
-    def _fill(
-        self, lane: LaneKind, queue: ClassQueue, model: ModelKey, now_ns: int, expired: list[BatchPart]
-    ) -> BatchPlan:
-        """Fills a batch from the head on, looking past works that do not fit."""
-        budget = (
-            self._limits.live_batch_tokens_max if lane is LaneKind.LIVE else self._limits.bulk_batch_tokens
-        )
-        draft = _Draft(budget)
-        by_deadline = queue.of_model(model)
-        with by_deadline.most_urgent(self._lookahead(by_deadline)) as candidates:
-            for queued in candidates:
-                # A head without a deadline may stand before work whose deadline has passed.
-                if is_expired(queued.work, now_ns):
-                    expired.append(BatchPart(queued.work, queue.drop(queued.work)))
-                    continue
-                self._take_what_fits(queue, queued, draft)
-                if draft.is_full:
-                    break
-        for part in draft.parts:
-            part.work.started = True
-        return BatchPlan(model, tuple(draft.parts), draft.rows, draft.padded_length, draft.tokens)
-
-    def _lookahead(self, by_deadline: DeadlineQueue) -> int:
-        """How many works to look at: one, if it has rows enough to fill any batch by itself."""
-        head = by_deadline.head()
-        is_wide = head is not None and head.rows_left >= self._limits.lookahead_rows
-        return 1 if is_wide else self._limits.lookahead_rows
-
-    @staticmethod
-    def _take_what_fits(queue: ClassQueue, queued: QueuedWork, draft: _Draft) -> None:
-        rows = draft.rows_that_fit(queued)
-        if rows:
-            first_length = int(queued.lengths[queued.next_row])
-            tokens_before = queued.tokens_left
-            taken = queue.take(queued, rows)
-            draft.add(BatchPart(queued.work, taken), first_length, tokens_before - queued.tokens_left)
-
-    def _too_large(self, request_class: RequestClass, tokens: int) -> InvalidRequest:
-        """A request that would shut all others of its class out, however long its caller waits."""
-        return InvalidRequest.of_field(
-            "inputs",
-            f"hold {tokens:,} tokens; a {request_class.name} request may hold "
-            f"{self._queues[request_class].tokens_max:,}. Split it, or send it as FLEX, BULK or a job",
+        live = self._live.queue
+        rows, tokens = live.waiting_rows(request_class), live.waiting_tokens(request_class)
+        queue = self._bulk.get(request_class)
+        return (
+            QueueDepth(rows, tokens)
+            if queue is None
+            else QueueDepth(rows + queue.rows, tokens + queue.tokens)
         )
 
-    def _overloaded(self, work: Work, tokens: int) -> Overloaded:
-        request_class = work.request_class
-        queue = self._queues[request_class]
-        lane = LaneKind.LIVE if request_class <= RequestClass.LIVE else LaneKind.BULK
-        excess = queue.tokens + tokens - queue.tokens_max
-        retry_after_s = excess * self._costs.table(work.model, lane).ns_per_token() / 1e9
-        return Overloaded(
-            f"The {request_class.name} queue is full ({queue.tokens:,} of {queue.tokens_max:,} tokens wait). "
-            "Try again after the delay in RetryInfo, or allow the request to be demoted to FLEX or BULK.",
-            retry_after_s=min(_RETRY_AFTER_MAX_S, max(_RETRY_AFTER_MIN_S, retry_after_s)),
-            request_class=request_class.name,
+    def _place(
+        self, work: Work, request_class: RequestClass, tenant: Tenant, tokens: int, now_ns: int
+    ) -> PenstockError | None:
+        """Queues work in a class, or says why not."""
+        if request_class in self._bulk:
+            return self._place_bulk(work, request_class, tokens)
+        waiting, most = self._live.queue.waiting_tokens(request_class), self._limits.live_tokens_max
+        if waiting + tokens > most:
+            return self._no_room(work, request_class, LaneKind.LIVE, tokens, waiting, most)
+        share = self._tenants.share(tenant, now_ns)
+        kept_ns = self._kept_ns(work, now_ns)
+        offer = self._live.offer(work, work.rows, tenant.index, now_ns, kept_ns=kept_ns, share=share)
+        return None if offer.verdict is Verdict.ADMITTED else self._refusals.of_offer(offer, work)
+
+    def _place_bulk(self, work: Work, request_class: RequestClass, tokens: int) -> PenstockError | None:
+        queue = self._bulk[request_class]
+        if not queue.has_room(tokens):
+            return self._no_room(work, request_class, LaneKind.BULK, tokens, queue.tokens, queue.tokens_max)
+        queue.push(work)
+        self._promotions.add(work)
+        if not self._unit_ns:
+            self._unit_ns = queue.unit_ns(LaneKind.LIVE)
+        return None
+
+    def _no_room(
+        self, work: Work, request_class: RequestClass, lane: LaneKind, tokens: int, waiting: int, most: int
+    ) -> PenstockError:
+        if tokens > most:
+            return too_large(request_class, tokens, most)
+        drain_ns = (waiting + tokens - most) * self._costs.table(work.model, lane).ns_per_token()
+        return self._refusals.of_queue(request_class, waiting, most, drain_ns)
+
+    def _kept_ns(self, work: Work, now_ns: int) -> int:
+        """What bulk work may take of the live lane until a deadline, beyond its share of each batch."""
+        if not self._credit.rate or work.deadline_ns is None or not self._bulk_waits():
+            return 0
+        return self._credit.due_within(work.deadline_ns - now_ns, self._unit_ns)
+
+    def _plan_live(self, now_ns: int) -> BatchPlan | None:
+        if not len(self._live.queue):
+            return None
+        batch = self._share_batch(now_ns) or self._live.take(now_ns)
+        if batch is not None:
+            self._live.started(batch, now_ns)
+        return batch
+
+    def _share_batch(self, now_ns: int) -> BatchPlan | None:
+        """A bulk batch for the live lane, if bulk work has one coming and no promise is broken by it."""
+        if not self._credit.rate:
+            return None
+        queue = next(self._bulk_queues(), None)
+        if queue is None:
+            self._credit.clear()
+            self._unit_ns = 0
+            return None
+        self._unit_ns = queue.unit_ns(LaneKind.LIVE)
+        free_ns = self._live.free_ns(now_ns)
+        if not self._credit.covers(self._unit_ns) or self._live.queue.least_slack(free_ns) < self._unit_ns:
+            return None
+        batch = queue.take(LaneKind.LIVE)
+        if batch is not None:
+            self._credit.fall(batch.predicted_ns)
+        return batch
+
+    def _promote(self, now_ns: int) -> bool:
+        """Offers bulk work whose deadline comes near to the live lane; whether it took any."""
+        if not self._promotions:
+            return False
+        self._promotions.tidy(self._waits_for_idle, sum(map(len, self._bulk.values())))
+        queue_ns = self._live.queue.cost()
+        due: list[Work] = []
+        while (work := self._promotions.pop(now_ns, queue_ns)) is not None:
+            if self._waits_for_idle(work):
+                due.append(work)
+        promoted = [self._promote_work(work, now_ns, queue_ns) for work in due]
+        return any(promoted)
+
+    def _promote_work(self, work: Work, now_ns: int, queue_ns: int) -> bool:
+        queue = self._bulk[work.request_class]
+        tenant = self._tenants.find(work.tenant) or self._add_tenant(work.tenant)
+        offer = self._live.offer(work, queue.waiting_rows(work).copy(), tenant.index, now_ns)
+        if offer.verdict is Verdict.ADMITTED:
+            queue.drop(work)
+            return True
+        if offer.verdict is not Verdict.UNMEETABLE:
+            self._promotions.again(work, now_ns, queue_ns)
+        return False
+
+    def _waits_for_idle(self, work: Work) -> bool:
+        return work in self._bulk[work.request_class]
+
+    def _check_tenant(self, tenant: Tenant, tokens: int, now_ns: int) -> None:
+        if tenant.policy.queue_tokens_max is not None:
+            queued = self._live.queue.queued_tokens(tenant.index)
+            queued += self._bulk[RequestClass.FLEX].tokens_of(tenant.name)
+            self._tenants.check_queue(tenant, tokens, queued)
+        self._tenants.check_rate(tenant, tokens, now_ns)
+
+    def _add_tenant(self, name: str) -> Tenant:
+        live = self._live.queue
+        index = self._tenants.free_index(lambda index: live.queued_cost(index) > 0)
+        weight = self._tenants.policy(name).weight
+        if index is None:
+            index = live.add_tenant(weight)
+        else:
+            live.set_weight(index, weight)
+        return self._tenants.add(name, index)
+
+    def _bulk_waits(self) -> bool:
+        return any(queue.rows for queue in self._bulk.values())
+
+    def _bulk_queues(self) -> Iterator[BulkQueue]:
+        """The queues in which bulk work waits, the more urgent class first."""
+        return (queue for queue in self._bulk.values() if queue.rows)
+
+    def _bulk_queue(self, tokens_max: int) -> BulkQueue:
+        limits = self._limits
+        return BulkQueue(
+            tokens_max, limits.bulk_batch_tokens, limits.lookahead_rows, limits.quantum_ns, self._costs
         )
-
-
-def is_expired(work: Work, now_ns: int) -> bool:
-    """Whether nobody can use the work's answer any more."""
-    return work.deadline_ns is not None and work.deadline_ns <= now_ns
-
-
-class _Draft:
-    """A batch being filled: padded tokens stay within the budget, but for a first row longer than it."""
-
-    def __init__(self, budget: int) -> None:
-        self.budget = budget
-        self.parts: list[BatchPart] = []
-        self.rows = 0
-        self.padded_length = 0
-        self.tokens = 0
-
-    @property
-    def is_full(self) -> bool:
-        """Whether not even a row of the present length fits any more."""
-        return self.rows > 0 and (self.rows + 1) * self.padded_length > self.budget
-
-    def rows_that_fit(self, queued: QueuedWork) -> int:
-        """How many of the work's next rows fit. They come longest first, so the first decides the padding."""
-        padded = max(self.padded_length, int(queued.lengths[queued.next_row]))
-        fit = self.budget // max(padded, 1) - self.rows
-        if self.rows == 0:
-            fit = max(fit, 1)
-        return int(np.clip(fit, 0, queued.rows_left))
-
-    def add(self, part: BatchPart, first_length: int, tokens: int) -> None:
-        self.parts.append(part)
-        self.rows += len(part.rows)
-        self.padded_length = max(self.padded_length, first_length)
-        self.tokens += tokens

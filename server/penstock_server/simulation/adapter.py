@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
+
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from penstock_kernels import TokenRows
+from penstock_server.config import LaneConfig, QueueLimits
 from penstock_server.domain.lane import LaneKind
 from penstock_server.domain.model import ModelKey
 from penstock_server.domain.tasks import OverloadPolicy
@@ -14,27 +18,29 @@ from penstock_server.scheduling.cost import CostModels
 from penstock_server.scheduling.scheduler import Decision, Scheduler, SchedulerLimits
 from penstock_server.simulation.arrivals import Call
 from penstock_server.simulation.costs import TrueDurations
-from penstock_server.simulation.scenario import Limits
+from penstock_server.simulation.scenario import Scenario
 
 MODEL = ModelKey("simulated", "1")
 # Runs of each shape that the scheduler knows of when a simulation begins. Chosen: as many as a sweep makes.
 _SWEEP_RUNS = 5
-# As in the server's configuration (`LaneConfig`, `QueueLimits`), which lies above this package.
-_DEFAULT_LIMITS = {
-    "live_tokens_max": 32_768,
-    "flex_tokens_max": 1 << 20,
-    "bulk_tokens_max": 1 << 24,
-    "live_batch_tokens_max": 512,
-    "bulk_batch_tokens": 256,
-    "lookahead_rows": 64,
-}
 
 
-def scheduler_limits(limits: Limits) -> SchedulerLimits:
-    """The server's limits, with those that the scenario sets."""
-    chosen = {name: getattr(limits, name) for name in _DEFAULT_LIMITS}
-    given = {name: value for name, value in chosen.items() if value is not None}
-    return SchedulerLimits(**{**_DEFAULT_LIMITS, **given})
+def scheduler_limits(scenario: Scenario) -> SchedulerLimits:
+    """The server's limits, with those that the scenario sets and the weights of its tenants."""
+    queues, lanes = QueueLimits(), LaneConfig()
+    limits = SchedulerLimits(
+        live_tokens_max=queues.live_tokens_max,
+        flex_tokens_max=queues.flex_tokens_max,
+        bulk_tokens_max=queues.bulk_tokens_max,
+        live_batch_tokens_max=lanes.live_batch_tokens_max,
+        bulk_batch_tokens=lanes.bulk_batch_tokens,
+        lookahead_rows=lanes.lookahead_rows,
+    )
+    given = {
+        name: value for name, value in msgspec.structs.asdict(scenario.limits).items() if value is not None
+    }
+    known = {field.name for field in fields(limits)}
+    return replace(limits, **{name: value for name, value in given.items() if name in known})
 
 
 def batch_tokens_max(limits: SchedulerLimits) -> dict[LaneKind, int]:
@@ -47,8 +53,15 @@ def bulk_share(limits: SchedulerLimits) -> float:
     return float(getattr(limits, "bulk_share", 0.0))
 
 
+def quantum_ns(limits: SchedulerLimits) -> int:
+    """Device time that a tenant may be ahead of others, over its weight."""
+    return int(getattr(limits, "quantum_ns", 0))
+
+
 def work_of(call: Call, sink: RowSink, arrival_ns: int) -> Work:
     """A call as the scheduler sees it; its token ids are zeros, which nothing reads."""
+    known = {field.name for field in fields(Work)}
+    sharing = {"tenant": call.tenant, "flow": call.flow, "weight": call.weight}
     return Work(
         model=MODEL,
         request_class=call.request_class,
@@ -57,6 +70,7 @@ def work_of(call: Call, sink: RowSink, arrival_ns: int) -> Work:
         sink=sink,
         arrival_ns=arrival_ns,
         deadline_ns=call.deadline_ns,
+        **{name: value for name, value in sharing.items() if name in known},
     )
 
 
@@ -96,21 +110,15 @@ class ProductionPolicy:
         return None
 
 
-def predicted_ns(plan: BatchPlan) -> int | None:
-    """What the scheduler expects a batch to take at most, if it says so."""
-    predicted = getattr(plan, "predicted_ns", None)
-    return None if predicted is None else int(predicted)
-
-
-def production_policy(scheduler: type[Scheduler], limits: Limits, costs: CostModels) -> ProductionPolicy:
+def production_policy(scheduler: type[Scheduler], scenario: Scenario, costs: CostModels) -> ProductionPolicy:
     """The scheduler of the server, as its composition root makes it.
 
     Args:
         scheduler: The class, or a broken one in tests.
-        limits: The scenario's.
+        scenario: Says which limits hold.
         costs: What it knows of costs at first.
     """
-    return ProductionPolicy(scheduler(scheduler_limits(limits), costs))
+    return ProductionPolicy(scheduler(scheduler_limits(scenario), costs))
 
 
 def cost_models(durations: TrueDurations, table_error: float) -> CostModels:

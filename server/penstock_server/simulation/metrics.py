@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from penstock_server.domain.lane import LaneKind
 from penstock_server.simulation.record import Record, WorkRecord
-from penstock_server.simulation.runner import Run
+from penstock_server.simulation.runner import Run, live_batch_tokens_max
 from penstock_server.simulation.scenario import NS_PER_MS, NS_PER_S
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
@@ -36,6 +36,8 @@ class LiveFigures:
             one piece, before its deadline. A lower bound.
         latency_ms: Percentiles and maximum of those answered live; None where too few are beyond.
         goodput: Answers in time, a second.
+        goodput_of_capacity: What they cost in the batches where they are cheapest, over the time there was: 1
+            if the live lane never idled and never ran a batch that was not full, late or of mixed lengths.
         tenant_p99_ms: The 99th percentile of each tenant.
         tenant_service: Seconds of lane time of each tenant, over its weight.
         fairness: Jain's index of those; 1 is equal.
@@ -53,6 +55,7 @@ class LiveFigures:
     false_refusals: int
     latency_ms: dict[str, float | None]
     goodput: float
+    goodput_of_capacity: float
     tenant_p99_ms: dict[str, float | None]
     tenant_service: dict[str, float]
     fairness: float
@@ -191,13 +194,13 @@ def _live_figures(run: Run, window: _Window) -> LiveFigures:
     kept = [work for work in asked if work.is_live and work.cancelled_ns is None]
     answered = [work for work in kept if work.is_answered]
     late = [work for work in kept if is_late(work, window.edge_ns)]
-    on_time = sum(not is_late(work, window.edge_ns) for work in answered)
+    on_time = [work for work in answered if not is_late(work, window.edge_ns)]
     latency_ms = [latency_ns(work, window.edge_ns) / NS_PER_MS for work in answered]
     service = _service(run.record, run)
     return LiveFigures(
         calls=len(asked),
         answered=len(answered),
-        on_time=on_time,
+        on_time=len(on_time),
         refused=dict(Counter(work.refusal for work in asked if work.refusal)),
         demoted=sum(work.is_demoted for work in asked),
         expired=sum(bool(work.failed.any()) for work in kept),
@@ -206,11 +209,22 @@ def _live_figures(run: Run, window: _Window) -> LiveFigures:
         late_share=len(late) / len(kept) if kept else 0.0,
         false_refusals=_false_refusals(run, asked),
         latency_ms=percentiles(latency_ms),
-        goodput=on_time / window.seconds,
+        goodput=len(on_time) / window.seconds,
+        goodput_of_capacity=_cheapest_s(run, on_time) / window.seconds,
         tenant_p99_ms=_tenant_p99(answered, window),
         tenant_service=service,
         fairness=jain(list(service.values())),
     )
+
+
+def _cheapest_s(run: Run, works: Sequence[WorkRecord]) -> float:
+    """Seconds of the live lane that works take in the batches where they are cheapest."""
+    rows = np.concatenate([work.call.lengths for work in works] or [np.empty(0, np.int32)])
+    lengths, counts = np.unique(rows, return_counts=True)
+    budget = live_batch_tokens_max(run.scenario)
+    costs = run.setting.costs.live
+    cheapest_ns = [costs.cheapest_row_ns(length, budget) for length in lengths.tolist()]
+    return float(np.dot(cheapest_ns, counts)) / NS_PER_S
 
 
 def _tenant_p99(answered: Sequence[WorkRecord], window: _Window) -> dict[str, float | None]:

@@ -53,7 +53,9 @@ def check_two_units(record: Record, rules: Rules) -> Iterator[Finding]:
     works = [work for work in record.works if work.is_live]
     if not live or not _come_in_order(works):
         return
-    unit_ns = max(batch.end_ns - batch.start_ns for batch in live) + rules.gap_ns
+    unit_ns = max(batch.end_ns - batch.start_ns for batch in live if not batch.is_bulk) + rules.gap_ns
+    # A bulk batch that is due goes between the two.
+    due_ns = max((batch.end_ns - batch.start_ns for batch in live if batch.is_bulk), default=0)
     planned = _last_planned(record)
     ahead: list[WorkRecord] = []
     for work in works:
@@ -63,9 +65,9 @@ def check_two_units(record: Record, rules: Rules) -> Iterator[Finding]:
         if not is_one_batch or lengths.max() > _ALIKE * lengths.min() or work.cancelled_ns is not None:
             continue
         took_ns = (work.done_ns or 0) - work.submitted_ns
-        if took_ns > 2 * unit_ns:
+        if took_ns > 2 * unit_ns + due_ns:
             told = f"call {work.number} took {took_ns:,} ns with one batch ahead"
-            yield Finding(work.submitted_ns, f"{told}; two units are {2 * unit_ns:,}")
+            yield Finding(work.submitted_ns, f"{told}; two units are {2 * unit_ns + due_ns:,}")
 
 
 def _come_in_order(works: list[WorkRecord]) -> bool:
@@ -80,13 +82,14 @@ def _come_in_order(works: list[WorkRecord]) -> bool:
 def check_bulk_share(record: Record, rules: Rules) -> Iterator[Finding]:
     """G4: while bulk work waits it gets its share of the live lane's time.
 
-    What bulk batches cost, by the live lane's table, never falls behind share x time by more than the largest
-    bulk batch and the largest live one, and one that is under way.
+    What bulk batches cost, by the live lane's table, never falls behind share x time by more than one batch
+    that is due, one that is under way, and the share of the live batch before it.
     """
     if not rules.bulk_share:
         return
-    costs_ns = [batch.live_cost_ns for batch in record.batches]
-    slack_ns = 3 * max(costs_ns, default=0.0) * _PREDICTION_SLACK
+    bulk_ns = max((batch.live_cost_ns for batch in record.batches if batch.is_bulk), default=0.0)
+    live_ns = max((batch.live_cost_ns for batch in record.batches if not batch.is_bulk), default=0.0)
+    slack_ns = (2 * bulk_ns + rules.bulk_share * live_ns) * _PREDICTION_SLACK
     lead_ns = best_ns = 0.0
     for moment in moments(record):
         lead_ns += sum(batch.live_cost_ns for batch in moment.ended if batch.is_bulk)
@@ -139,13 +142,16 @@ class _Tenants:
 
 
 def check_tenants_share(record: Record, rules: Rules) -> Iterator[Finding]:
-    """G5: of two tenants that wait, none gets ahead of the other by more than two full batches, by weight."""
+    """G5: of two tenants that wait, none gets ahead of the other by more than it may.
+
+    That is twice a full batch or the quantum, over the smaller weight.
+    """
     weights = {work.call.tenant: work.call.weight for work in record.works if work.is_live}
     live = [batch for batch in record.batches if not batch.is_bulk]
     if len(weights) < 2 or not live:
         return
     full_ns = max(batch.live_cost_ns for batch in live)
-    bound_ns = 2 * full_ns / min(weights.values()) * _PREDICTION_SLACK
+    bound_ns = 2 * max(full_ns, rules.quantum_ns) / min(weights.values()) * _PREDICTION_SLACK
     tenants = _Tenants()
     for batch, moment in waiting_before(record):
         tenants.keep(moment.waiting_live)

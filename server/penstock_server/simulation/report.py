@@ -24,9 +24,12 @@ from penstock_server.simulation.runner import (
 )
 from penstock_server.simulation.scenario import NS_PER_S, Scenario
 
-COLUMNS = (
-    "policy", "p50 ms", "p99 ms", "p99.9 ms", "p99 ×", "on time", "of bound", "late", "refused", "demoted",
-    "bulk rows/s", "bulk tok/s", "harvest", "total", "bulk gap ms", "padding", "rows/batch",
+LIVE_COLUMNS = (
+    "policy", "p50 ms", "p99 ms", "p99.9 ms", "p50 ×", "p99 ×", "in time", "of bound", "of capacity", "late",
+    "refused", "demoted",
+)  # fmt: skip
+BULK_COLUMNS = (
+    "policy", "rows/s", "tokens/s", "harvest", "total", "longest gap ms", "padding", "rows a batch",
 )  # fmt: skip
 
 
@@ -148,30 +151,38 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def as_rows(comparison: Comparison) -> list[tuple[str, ...]]:
-    """One line a policy, under `COLUMNS`."""
-    return [_row(outcome) for outcome in comparison.outcomes]
+def live_rows(comparison: Comparison) -> list[tuple[str, ...]]:
+    """One line for each policy that met live calls, under `LIVE_COLUMNS`."""
+    rows: list[tuple[str, ...]] = []
+    for outcome in comparison.outcomes:
+        live = outcome.figures.live
+        if live is not None:
+            cells = [
+                outcome.figures.policy,
+                *(_number(live.latency_ms[name]) for name in ("p50", "p99", "p99.9")),
+            ]
+            cells += [_number(outcome.inflation[name], 2) for name in ("p50", "p99")]
+            cells += [
+                f"{live.on_time:,}",
+                _percent(outcome.goodput_of_bound),
+                _percent(live.goodput_of_capacity),
+            ]
+            cells += [f"{count:,}" for count in (live.late, sum(live.refused.values()), live.demoted)]
+            rows.append(tuple(cells))
+    return rows
 
 
-def _row(outcome: Outcome) -> tuple[str, ...]:
-    figures, live, bulk = outcome.figures, outcome.figures.live, outcome.figures.bulk
-    lane = figures.lanes.get("live") or figures.lanes.get("bulk")
-    cells: list[str] = [figures.policy]
-    if live is None:
-        cells += ["–"] * 9
-    else:
-        cells += [_number(live.latency_ms[name]) for name in ("p50", "p99", "p99.9")]
-        cells += [
-            _number(outcome.inflation["p99"], 2),
-            f"{live.on_time:,}",
-            _percent(outcome.goodput_of_bound),
-        ]
-        cells += [f"{live.late:,}", f"{sum(live.refused.values()):,}", f"{live.demoted:,}"]
-    cells += ["–"] * 2 if bulk is None else [f"{bulk.rows_per_s:,.1f}", f"{bulk.tokens_per_s:,.0f}"]
-    cells += [_percent(outcome.harvest if bulk is not None else None), _percent(outcome.total)]
-    cells.append("–" if bulk is None else _number(bulk.longest_gap_ms, 0))
-    padding = _padding(figures)
-    return (*cells, _percent(padding), "–" if lane is None else f"{lane.rows:.1f}")
+def bulk_rows(comparison: Comparison) -> list[tuple[str, ...]]:
+    """One line for each policy that met bulk work, under `BULK_COLUMNS`."""
+    rows: list[tuple[str, ...]] = []
+    for outcome in comparison.outcomes:
+        bulk, figures = outcome.figures.bulk, outcome.figures
+        if bulk is not None:
+            lane = figures.lanes.get("bulk") or figures.lanes["live"]
+            cells = [figures.policy, f"{bulk.rows_per_s:,.1f}", f"{bulk.tokens_per_s:,.0f}"]
+            cells += [_percent(outcome.harvest), _percent(outcome.total), _number(bulk.longest_gap_ms, 0)]
+            rows.append((*cells, _percent(_padding(figures)), f"{lane.rows:.1f}"))
+    return rows
 
 
 def _padding(figures: Figures) -> float | None:
@@ -197,8 +208,11 @@ def caption(comparison: Comparison) -> str:
     if comparison.on_time_at_most is not None:
         lines.append(f"At most {comparison.on_time_at_most:,} can be answered in time.")
     lines.append(
-        f"{scenario.duration_s:g} s of arrivals, seed {scenario.seed}. p99 ×: over live alone; of bound: "
-        "answers in time over that bound; harvest: bulk over what live work left of bulk alone; total: "
-        "all tokens over bulk alone; bulk gap: longest time without the end of a bulk batch."
+        f"{scenario.duration_s:g} s of arrivals, seed {scenario.seed}. ×: over live alone; of bound: answers "
+        "in time over that bound; of capacity: their cost in full batches, over the time."
+    )
+    lines.append(
+        "harvest: bulk, over what live work left of bulk alone; total: all tokens, over bulk alone; longest "
+        "gap: between two ends of bulk batches."
     )
     return "\n".join(lines)

@@ -26,6 +26,7 @@ class Rules:
         late_share_max: Part of the admitted live calls that may be late.
         edge_ns: What passes between the last row's output and the answer.
         gap_ns: What a live batch costs beside its computing.
+        quantum_ns: Device time that a tenant may be ahead of its share, over its weight.
         lookahead_rows: How far ahead of the earliest deadline rows are looked for.
     """
 
@@ -35,3 +36,4 @@ class Rules:
     edge_ns: int
     gap_ns: int
     lookahead_rows: int
+    quantum_ns: int

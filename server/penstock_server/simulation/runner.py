@@ -14,6 +14,7 @@ from penstock_server.simulation.adapter import (
     bulk_share,
     cost_models,
     production_policy,
+    quantum_ns,
     scheduler_limits,
 )
 from penstock_server.simulation.arrivals import Call, live_calls
@@ -166,7 +167,7 @@ def _policy_of(name: str, scenario: Scenario, durations: TrueDurations, schedule
         return PeerPolicy(_CHOICES[name](scenario.peers), scenario.peers)
     if name not in POLICIES:
         raise InvalidRequest(f"No policy {name!r}; there are {', '.join(POLICIES)}.")
-    return production_policy(scheduler, scenario.limits, cost_models(durations, scenario.table_error))
+    return production_policy(scheduler, scenario, cost_models(durations, scenario.table_error))
 
 
 def _job_sources(
@@ -198,7 +199,7 @@ def _capacity(live: LiveTraffic, costs: LaneCosts, scenario: Scenario) -> float:
 def rules_of(run: Run) -> Rules:
     """The limits that hold in a run, for its checkers."""
     scenario = run.scenario
-    limits = scheduler_limits(scenario.limits)
+    limits = scheduler_limits(scenario)
     return Rules(
         batch_tokens_max=batch_tokens_max(limits),
         bulk_share=bulk_share(limits),
@@ -206,6 +207,7 @@ def rules_of(run: Run) -> Rules:
         edge_ns=round(scenario.machine.edge_us * 1000 / 2),
         gap_ns=round(scenario.machine.live_gap_us * 1000),
         lookahead_rows=limits.lookahead_rows,
+        quantum_ns=quantum_ns(limits),
     )
 
 
@@ -216,4 +218,4 @@ def is_peer(policy: str) -> bool:
 
 def live_batch_tokens_max(scenario: Scenario) -> int:
     """Padded tokens of the largest live batch."""
-    return scheduler_limits(scenario.limits).live_batch_tokens_max
+    return scheduler_limits(scenario).live_batch_tokens_max

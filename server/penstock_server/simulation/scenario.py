@@ -133,7 +133,7 @@ class Noise(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Limits(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The scheduler's limits, as the server's configuration has them; None leaves its default."""
+    """The scheduler's limits (`scheduling.limits.SchedulerLimits`); None leaves the server's default."""
 
     live_tokens_max: int | None = None
     flex_tokens_max: int | None = None
@@ -141,8 +141,11 @@ class Limits(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     live_batch_tokens_max: int | None = None
     bulk_batch_tokens: int | None = None
     lookahead_rows: int | None = None
-    live_batch_ms: float | None = None
+    live_margin_ns: int | None = None
+    live_batch_ns_max: int | None = None
+    batch_efficiency: float | None = None
     bulk_share: float | None = None
+    quantum_ns: int | None = None
 
 
 class PeerLimits(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):

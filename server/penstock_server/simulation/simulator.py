@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from penstock_server.domain.errors import DeadlineUnmeetable, PenstockError
 from penstock_server.domain.lane import LaneKind
 from penstock_server.domain.work import BatchPlan, BatchTimes, Work
-from penstock_server.simulation.adapter import predicted_ns, work_of
+from penstock_server.simulation.adapter import work_of
 from penstock_server.simulation.arrivals import Call
 from penstock_server.simulation.costs import TrueDurations
 from penstock_server.simulation.events import EventLoop, Timer
@@ -129,7 +129,7 @@ class Simulator:
             rows=plan.rows,
             padded_length=plan.padded_length,
             tokens=plan.tokens,
-            predicted_ns=predicted_ns(plan),
+            predicted_ns=getattr(plan, "predicted_ns", None) or None,
             live_cost_ns=self._durations.costs.live.duration_ns(plan.rows, plan.padded_length),
         )
         self.record.batches.append(batch)

@@ -113,6 +113,11 @@ def test_models_are_listed_and_shown(penstock: Penstock) -> None:
     assert "3 dimensions" in penstock("models", "list").stdout
     document = json_of(penstock("models", "show", "m", "--json"))
     assert (document["name"], document["versions"][0]["task"]) == ("m", "embed")
+    assert document["versions"][0]["costs"][0]["best_rows"] == [2, 2, 1]
+    shown = penstock("models", "show", "m").stdout
+    assert "bulk lane: CPU milliseconds a batch" in shown
+    assert "1,234 batches seen, drift 1.25" in shown
+    assert "2.20 ≤ 3.20" in shown
     assert penstock("models", "show", "other").exit_code == 1
 
 

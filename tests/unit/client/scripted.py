@@ -312,6 +312,19 @@ class Bulk(bulk_pb2_grpc.BulkServiceServicer):
         return bulk_pb2.DeleteJobResponse()
 
 
+def cost_table() -> model_pb2.CostTable:
+    return model_pb2.CostTable(
+        lane=model_pb2.LANE_KIND_BULK,
+        rows=[1, 2],
+        lengths=[8, 16, 24],
+        median_ms=[1.1, 1.2, 1.3, 2.1, 2.2, 2.3],
+        upper_ms=[2.1, 2.2, 2.3, 3.1, 3.2, 3.3],
+        best_rows=[2, 2, 1],
+        observations=1234,
+        drift=1.25,
+    )
+
+
 class Models(model_pb2_grpc.ModelServiceServicer):
     def __init__(self, script: Script) -> None:
         self._script = script
@@ -329,6 +342,7 @@ class Models(model_pb2_grpc.ModelServiceServicer):
         listed = self.ListModels(model_pb2.ListModelsRequest(), context).models[0]
         if request.name != listed.name:
             Refusal(grpc.StatusCode.NOT_FOUND, "no such model", (info_of("UNKNOWN_MODEL"),)).apply(context)
+        listed.versions[0].costs.append(cost_table())
         return model_pb2.GetModelResponse(model=listed)
 
     def LoadModel(self, request: model_pb2.LoadModelRequest, context: Context) -> NoReturn:

@@ -275,7 +275,15 @@ def test_health_and_models(client: Client) -> None:
     with pytest.raises(penstock.NotFoundError, match="no model 'other'"):
         client.health("other")
     model = client.models.list()[0]
-    assert client.models.get("m") == model
+    described = client.models.get("m")
+    assert (described.name, described.versions[0].tokens_max) == (model.name, model.versions[0].tokens_max)
+    assert model.versions[0].costs == ()
+    (costs,) = described.versions[0].costs
+    assert costs.lane is penstock.LaneKind.BULK
+    assert costs.median_ms == ((1.1, 1.2, 1.3), (2.1, 2.2, 2.3))
+    assert costs.upper_ms[1][2] == 3.3
+    assert (costs.rows, costs.lengths, costs.best_rows) == ((1, 2), (8, 16, 24), (2, 2, 1))
+    assert (costs.observations, costs.drift) == (1234, 1.25)
     with pytest.raises(penstock.NotFoundError):
         client.models.get("other")
     assert (model.name, model.versions[0].task, model.versions[0].state) == (

@@ -174,6 +174,7 @@ def check_sums(pair: Pair, now_ns: int) -> None:
     for tenant in range(3):
         pair.both("virtual_time", tenant)
         pair.both("queued_cost", tenant)
+        pair.both("queued_tokens", tenant)
 
 
 def test_bad_arguments_are_refused_alike() -> None:

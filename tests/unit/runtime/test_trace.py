@@ -60,8 +60,15 @@ def test_trace_to_a_place_that_cannot_be_written_is_refused_with_the_path(tmp_pa
 
 def test_trace_holds_numbers_and_no_names(tmp_path: Path) -> None:
     writer = TraceWriter(tmp_path / "trace.jsonl", 1 << 20)
-    work, _ = make_work([4, 5], request_class=RequestClass.LIVE_CRITICAL)
-    writer.record(work, OverloadPolicy.REJECT)
+    for tenant in ("alice@example.org", "bob", "alice@example.org", ""):
+        work, _ = make_work([4, 5], request_class=RequestClass.LIVE_CRITICAL)
+        work.tenant = tenant
+        writer.record(work, OverloadPolicy.REJECT)
+    window, _ = make_work([6], request_class=RequestClass.BULK)
+    window.flow = "job-of-alice"
+    writer.record(window, OverloadPolicy.REJECT)
     close(writer)
-    fields = json.loads(writer.path.read_text())
-    assert fields == {"arrival_ns": 0, "class": "LIVE_CRITICAL", "tokens": [4, 5]}
+    lines = [json.loads(line) for line in writer.path.read_text().splitlines()]
+    assert lines[0] == {"arrival_ns": 0, "class": "LIVE_CRITICAL", "tokens": [4, 5], "tenant": "t1"}
+    assert [line.get("tenant") for line in lines] == ["t1", "t2", "t1", None, None]
+    assert lines[4] == {"arrival_ns": 0, "class": "BULK", "tokens": [6], "flow": "j1"}

@@ -25,43 +25,47 @@ _sym_db = _symbol_database.Default()
 from penstock.v1 import common_pb2 as penstock_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17penstock/v1/model.proto\x12\x0bpenstock.v1\x1a\x18penstock/v1/common.proto\"\xd2\x01\n\x0cModelVersion\x12\x0f\n\x07version\x18\x01 \x01(\t\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.penstock.v1.ModelState\x12\r\n\x05\x65rror\x18\x03 \x01(\t\x12\x1f\n\x04task\x18\x04 \x01(\x0e\x32\x11.penstock.v1.Task\x12\x12\n\ntokens_max\x18\x05 \x01(\x05\x12\x12\n\ndimensions\x18\x06 \x01(\x05\x12\x0e\n\x06labels\x18\x07 \x03(\t\x12\x0e\n\x06\x65ngine\x18\x08 \x01(\t\x12\x11\n\tprecision\x18\t \x01(\t\"=\n\nRouteShare\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x05\x12\x0e\n\x06shadow\x18\x03 \x01(\x08\"0\n\x05Route\x12\'\n\x06shares\x18\x01 \x03(\x0b\x32\x17.penstock.v1.RouteShare\"e\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x08versions\x18\x02 \x03(\x0b\x32\x19.penstock.v1.ModelVersion\x12!\n\x05route\x18\x03 \x01(\x0b\x32\x12.penstock.v1.Route\"\x13\n\x11ListModelsRequest\"8\n\x12ListModelsResponse\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.penstock.v1.Model\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"5\n\x10GetModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.penstock.v1.Model\"8\n\x10LoadModelRequest\x12$\n\x05model\x18\x01 \x01(\x0b\x32\x15.penstock.v1.ModelRef\"6\n\x11LoadModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.penstock.v1.Model\":\n\x12UnloadModelRequest\x12$\n\x05model\x18\x01 \x01(\x0b\x32\x15.penstock.v1.ModelRef\"\x15\n\x13UnloadModelResponse\"B\n\x0fSetRouteRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12!\n\x05route\x18\x02 \x01(\x0b\x32\x12.penstock.v1.Route\"5\n\x10SetRouteResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.penstock.v1.Model*\x8c\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x16\n\x12MODEL_STATE_FAILED\x10\x03\x12\x19\n\x15MODEL_STATE_UNLOADING\x10\x04\x32\x8d\x03\n\x0cModelService\x12M\n\nListModels\x12\x1e.penstock.v1.ListModelsRequest\x1a\x1f.penstock.v1.ListModelsResponse\x12G\n\x08GetModel\x12\x1c.penstock.v1.GetModelRequest\x1a\x1d.penstock.v1.GetModelResponse\x12J\n\tLoadModel\x12\x1d.penstock.v1.LoadModelRequest\x1a\x1e.penstock.v1.LoadModelResponse\x12P\n\x0bUnloadModel\x12\x1f.penstock.v1.UnloadModelRequest\x1a .penstock.v1.UnloadModelResponse\x12G\n\x08SetRoute\x12\x1c.penstock.v1.SetRouteRequest\x1a\x1d.penstock.v1.SetRouteResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17penstock/v1/model.proto\x12\x0bpenstock.v1\x1a\x18penstock/v1/common.proto\"\xac\x01\n\tCostTable\x12#\n\x04lane\x18\x01 \x01(\x0e\x32\x15.penstock.v1.LaneKind\x12\x0c\n\x04rows\x18\x02 \x03(\x05\x12\x0f\n\x07lengths\x18\x03 \x03(\x05\x12\x11\n\tmedian_ms\x18\x04 \x03(\x02\x12\x10\n\x08upper_ms\x18\x05 \x03(\x02\x12\x11\n\tbest_rows\x18\x06 \x03(\x05\x12\x14\n\x0cobservations\x18\x07 \x01(\x03\x12\r\n\x05\x64rift\x18\x08 \x01(\x01\"\xf9\x01\n\x0cModelVersion\x12\x0f\n\x07version\x18\x01 \x01(\t\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.penstock.v1.ModelState\x12\r\n\x05\x65rror\x18\x03 \x01(\t\x12\x1f\n\x04task\x18\x04 \x01(\x0e\x32\x11.penstock.v1.Task\x12\x12\n\ntokens_max\x18\x05 \x01(\x05\x12\x12\n\ndimensions\x18\x06 \x01(\x05\x12\x0e\n\x06labels\x18\x07 \x03(\t\x12\x0e\n\x06\x65ngine\x18\x08 \x01(\t\x12\x11\n\tprecision\x18\t \x01(\t\x12%\n\x05\x63osts\x18\n \x03(\x0b\x32\x16.penstock.v1.CostTable\"=\n\nRouteShare\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x05\x12\x0e\n\x06shadow\x18\x03 \x01(\x08\"0\n\x05Route\x12\'\n\x06shares\x18\x01 \x03(\x0b\x32\x17.penstock.v1.RouteShare\"e\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x08versions\x18\x02 \x03(\x0b\x32\x19.penstock.v1.ModelVersion\x12!\n\x05route\x18\x03 \x01(\x0b\x32\x12.penstock.v1.Route\"\x13\n\x11ListModelsRequest\"8\n\x12ListModelsResponse\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.penstock.v1.Model\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"5\n\x10GetModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.penstock.v1.Model\"8\n\x10LoadModelRequest\x12$\n\x05model\x18\x01 \x01(\x0b\x32\x15.penstock.v1.ModelRef\"6\n\x11LoadModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.penstock.v1.Model\":\n\x12UnloadModelRequest\x12$\n\x05model\x18\x01 \x01(\x0b\x32\x15.penstock.v1.ModelRef\"\x15\n\x13UnloadModelResponse\"B\n\x0fSetRouteRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12!\n\x05route\x18\x02 \x01(\x0b\x32\x12.penstock.v1.Route\"5\n\x10SetRouteResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.penstock.v1.Model*\x8c\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x16\n\x12MODEL_STATE_FAILED\x10\x03\x12\x19\n\x15MODEL_STATE_UNLOADING\x10\x04*M\n\x08LaneKind\x12\x19\n\x15LANE_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eLANE_KIND_LIVE\x10\x01\x12\x12\n\x0eLANE_KIND_BULK\x10\x02\x32\x8d\x03\n\x0cModelService\x12M\n\nListModels\x12\x1e.penstock.v1.ListModelsRequest\x1a\x1f.penstock.v1.ListModelsResponse\x12G\n\x08GetModel\x12\x1c.penstock.v1.GetModelRequest\x1a\x1d.penstock.v1.GetModelResponse\x12J\n\tLoadModel\x12\x1d.penstock.v1.LoadModelRequest\x1a\x1e.penstock.v1.LoadModelResponse\x12P\n\x0bUnloadModel\x12\x1f.penstock.v1.UnloadModelRequest\x1a .penstock.v1.UnloadModelResponse\x12G\n\x08SetRoute\x12\x1c.penstock.v1.SetRouteRequest\x1a\x1d.penstock.v1.SetRouteResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'penstock.v1.model_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MODELSTATE']._serialized_start=983
-  _globals['_MODELSTATE']._serialized_end=1123
-  _globals['_MODELVERSION']._serialized_start=67
-  _globals['_MODELVERSION']._serialized_end=277
-  _globals['_ROUTESHARE']._serialized_start=279
-  _globals['_ROUTESHARE']._serialized_end=340
-  _globals['_ROUTE']._serialized_start=342
-  _globals['_ROUTE']._serialized_end=390
-  _globals['_MODEL']._serialized_start=392
-  _globals['_MODEL']._serialized_end=493
-  _globals['_LISTMODELSREQUEST']._serialized_start=495
-  _globals['_LISTMODELSREQUEST']._serialized_end=514
-  _globals['_LISTMODELSRESPONSE']._serialized_start=516
-  _globals['_LISTMODELSRESPONSE']._serialized_end=572
-  _globals['_GETMODELREQUEST']._serialized_start=574
-  _globals['_GETMODELREQUEST']._serialized_end=605
-  _globals['_GETMODELRESPONSE']._serialized_start=607
-  _globals['_GETMODELRESPONSE']._serialized_end=660
-  _globals['_LOADMODELREQUEST']._serialized_start=662
-  _globals['_LOADMODELREQUEST']._serialized_end=718
-  _globals['_LOADMODELRESPONSE']._serialized_start=720
-  _globals['_LOADMODELRESPONSE']._serialized_end=774
-  _globals['_UNLOADMODELREQUEST']._serialized_start=776
-  _globals['_UNLOADMODELREQUEST']._serialized_end=834
-  _globals['_UNLOADMODELRESPONSE']._serialized_start=836
-  _globals['_UNLOADMODELRESPONSE']._serialized_end=857
-  _globals['_SETROUTEREQUEST']._serialized_start=859
-  _globals['_SETROUTEREQUEST']._serialized_end=925
-  _globals['_SETROUTERESPONSE']._serialized_start=927
-  _globals['_SETROUTERESPONSE']._serialized_end=980
-  _globals['_MODELSERVICE']._serialized_start=1126
-  _globals['_MODELSERVICE']._serialized_end=1523
+  _globals['_MODELSTATE']._serialized_start=1197
+  _globals['_MODELSTATE']._serialized_end=1337
+  _globals['_LANEKIND']._serialized_start=1339
+  _globals['_LANEKIND']._serialized_end=1416
+  _globals['_COSTTABLE']._serialized_start=67
+  _globals['_COSTTABLE']._serialized_end=239
+  _globals['_MODELVERSION']._serialized_start=242
+  _globals['_MODELVERSION']._serialized_end=491
+  _globals['_ROUTESHARE']._serialized_start=493
+  _globals['_ROUTESHARE']._serialized_end=554
+  _globals['_ROUTE']._serialized_start=556
+  _globals['_ROUTE']._serialized_end=604
+  _globals['_MODEL']._serialized_start=606
+  _globals['_MODEL']._serialized_end=707
+  _globals['_LISTMODELSREQUEST']._serialized_start=709
+  _globals['_LISTMODELSREQUEST']._serialized_end=728
+  _globals['_LISTMODELSRESPONSE']._serialized_start=730
+  _globals['_LISTMODELSRESPONSE']._serialized_end=786
+  _globals['_GETMODELREQUEST']._serialized_start=788
+  _globals['_GETMODELREQUEST']._serialized_end=819
+  _globals['_GETMODELRESPONSE']._serialized_start=821
+  _globals['_GETMODELRESPONSE']._serialized_end=874
+  _globals['_LOADMODELREQUEST']._serialized_start=876
+  _globals['_LOADMODELREQUEST']._serialized_end=932
+  _globals['_LOADMODELRESPONSE']._serialized_start=934
+  _globals['_LOADMODELRESPONSE']._serialized_end=988
+  _globals['_UNLOADMODELREQUEST']._serialized_start=990
+  _globals['_UNLOADMODELREQUEST']._serialized_end=1048
+  _globals['_UNLOADMODELRESPONSE']._serialized_start=1050
+  _globals['_UNLOADMODELRESPONSE']._serialized_end=1071
+  _globals['_SETROUTEREQUEST']._serialized_start=1073
+  _globals['_SETROUTEREQUEST']._serialized_end=1139
+  _globals['_SETROUTERESPONSE']._serialized_start=1141
+  _globals['_SETROUTERESPONSE']._serialized_end=1194
+  _globals['_MODELSERVICE']._serialized_start=1419
+  _globals['_MODELSERVICE']._serialized_end=1816
 # @@protoc_insertion_point(module_scope)

@@ -52,6 +52,92 @@ MODEL_STATE_UNLOADING: ModelState.ValueType  # 4
 """Being freed; new requests get UNAVAILABLE."""
 global___ModelState = ModelState
 
+class _LaneKind:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _LaneKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_LaneKind.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    LANE_KIND_UNSPECIFIED: _LaneKind.ValueType  # 0
+    """Never sent."""
+    LANE_KIND_LIVE: _LaneKind.ValueType  # 1
+    """Computes LIVE and LIVE_CRITICAL requests, with several threads."""
+    LANE_KIND_BULK: _LaneKind.ValueType  # 2
+    """Computes FLEX requests and jobs, each lane with one thread at idle priority."""
+
+class LaneKind(_LaneKind, metaclass=_LaneKindEnumTypeWrapper):
+    """What computes batches."""
+
+LANE_KIND_UNSPECIFIED: LaneKind.ValueType  # 0
+"""Never sent."""
+LANE_KIND_LIVE: LaneKind.ValueType  # 1
+"""Computes LIVE and LIVE_CRITICAL requests, with several threads."""
+LANE_KIND_BULK: LaneKind.ValueType  # 2
+"""Computes FLEX requests and jobs, each lane with one thread at idle priority."""
+global___LaneKind = LaneKind
+
+@typing.final
+class CostTable(google.protobuf.message.Message):
+    """What the server has learnt of the time that batches take: a table over rows and padded length, with straight
+    lines between its points. It decides which requests are admitted and how large batches become.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LANE_FIELD_NUMBER: builtins.int
+    ROWS_FIELD_NUMBER: builtins.int
+    LENGTHS_FIELD_NUMBER: builtins.int
+    MEDIAN_MS_FIELD_NUMBER: builtins.int
+    UPPER_MS_FIELD_NUMBER: builtins.int
+    BEST_ROWS_FIELD_NUMBER: builtins.int
+    OBSERVATIONS_FIELD_NUMBER: builtins.int
+    DRIFT_FIELD_NUMBER: builtins.int
+    lane: global___LaneKind.ValueType
+    """On which kind of lane. Time of LANE_KIND_BULK is CPU time: how long such a batch really takes depends on
+    how much live work there is.
+    """
+    observations: builtins.int
+    """Batches it has learnt from since the server started; 0 if it holds what an earlier process, a sweep at
+    start or no one has measured.
+    """
+    drift: builtins.float
+    """By how much all batches have become slower since the server started; 1 for not at all."""
+    @property
+    def rows(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Row counts of the table, increasing."""
+
+    @property
+    def lengths(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Padded lengths of the table in tokens, increasing."""
+
+    @property
+    def median_ms(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """Median time in milliseconds; all lengths of the first row count, then those of the next."""
+
+    @property
+    def upper_ms(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """Time in milliseconds that about one batch in a hundred exceeds; in the same order."""
+
+    @property
+    def best_rows(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """For each length the row count of the smallest batch whose throughput is within two percent of the best."""
+
+    def __init__(
+        self,
+        *,
+        lane: global___LaneKind.ValueType = ...,
+        rows: collections.abc.Iterable[builtins.int] | None = ...,
+        lengths: collections.abc.Iterable[builtins.int] | None = ...,
+        median_ms: collections.abc.Iterable[builtins.float] | None = ...,
+        upper_ms: collections.abc.Iterable[builtins.float] | None = ...,
+        best_rows: collections.abc.Iterable[builtins.int] | None = ...,
+        observations: builtins.int = ...,
+        drift: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["best_rows", b"best_rows", "drift", b"drift", "lane", b"lane", "lengths", b"lengths", "median_ms", b"median_ms", "observations", b"observations", "rows", b"rows", "upper_ms", b"upper_ms"]) -> None: ...
+
+global___CostTable = CostTable
+
 @typing.final
 class ModelVersion(google.protobuf.message.Message):
     """One version of a model."""
@@ -67,6 +153,7 @@ class ModelVersion(google.protobuf.message.Message):
     LABELS_FIELD_NUMBER: builtins.int
     ENGINE_FIELD_NUMBER: builtins.int
     PRECISION_FIELD_NUMBER: builtins.int
+    COSTS_FIELD_NUMBER: builtins.int
     version: builtins.str
     """The version: its folder's name, or "1" for a model folder without version folders."""
     state: global___ModelState.ValueType
@@ -87,6 +174,10 @@ class ModelVersion(google.protobuf.message.Message):
     def labels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Labels in the order of the model's outputs; empty for models without labels."""
 
+    @property
+    def costs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___CostTable]:
+        """What its batches cost, on each kind of lane. Only GetModel fills this in."""
+
     def __init__(
         self,
         *,
@@ -99,8 +190,9 @@ class ModelVersion(google.protobuf.message.Message):
         labels: collections.abc.Iterable[builtins.str] | None = ...,
         engine: builtins.str = ...,
         precision: builtins.str = ...,
+        costs: collections.abc.Iterable[global___CostTable] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["dimensions", b"dimensions", "engine", b"engine", "error", b"error", "labels", b"labels", "precision", b"precision", "state", b"state", "task", b"task", "tokens_max", b"tokens_max", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["costs", b"costs", "dimensions", b"dimensions", "engine", b"engine", "error", b"error", "labels", b"labels", "precision", b"precision", "state", b"state", "task", b"task", "tokens_max", b"tokens_max", "version", b"version"]) -> None: ...
 
 global___ModelVersion = ModelVersion
 
