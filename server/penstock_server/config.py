@@ -20,6 +20,8 @@ from penstock_server.domain.routing import RoutingRule
 # Limits above this are slips of the pen: an exbibyte, or 2^60 of anything.
 _LIMIT_MAX = 1 << 60
 _ZERO_CHOOSES = frozenset({"live_threads", "bulk_lanes"})
+# Parts of a whole, which have a rule of their own.
+_PARTS = frozenset({"bulk_share"})
 _COUNTS_MAX = {
     # A tokenizer takes as many threads as these two together, and the event loop.
     "tokenizer_threads": 1024,
@@ -107,7 +109,8 @@ class LaneConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     ``live_batch_tokens_max`` bounds how long a live batch blocks the next one; ``bulk_batch_tokens`` is the
     size at which length-sorted bulk batches were most efficient on single-thread sessions (252-276 rows/s on
-    two cores against 70-76 for unsorted batches of 32 rows; MiniLM fp32, review sentences).
+    two cores against 70-76 for unsorted batches of 32 rows; MiniLM fp32, review sentences). ``bulk_share`` is
+    the part of the live lane's time that FLEX and BULK get though live work waits.
     """
 
     live_threads: int = 0
@@ -143,7 +146,7 @@ class TenantConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class TenantsConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Tenants by name, and all others; who names none is the tenant \"\"."""
+    """Tenants by name, and all others; who names none is one of them, without a name."""
 
     default: TenantConfig = TenantConfig()
     named: dict[str, TenantConfig] = msgspec.field(default_factory=dict[str, TenantConfig])
@@ -263,6 +266,8 @@ def _wrong_limits(config: ServerConfig) -> Generator[str]:
     """Names every limit that is below one or absurdly large; counts where 0 means "choose" are exempt."""
     for section in ("requests", "queues", "lanes", "bulk", "text"):
         for name, value in msgspec.structs.asdict(getattr(config, section)).items():
+            if name in _PARTS:
+                continue
             low = 0 if name in _ZERO_CHOOSES else 1
             high = _COUNTS_MAX.get(name, _LIMIT_MAX)
             if not low <= value <= high:

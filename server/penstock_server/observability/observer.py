@@ -29,7 +29,7 @@ class Observer(Protocol):
         why: str,
         limit: str = "",
     ) -> None:
-        """A request or text has no answer; ``why`` is an error's reason or CANCELLED, ``limit`` what was reached."""
+        """A request or text has no answer; ``why`` is an error's reason, ``limit`` the limit it met."""
 
     def demoted(self, asked: RequestClass, served: RequestClass) -> None:
         """A request was admitted in a lower class than it asked for."""

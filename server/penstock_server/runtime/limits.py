@@ -1,0 +1,34 @@
+"""The scheduler's limits as the configuration has them."""
+
+from __future__ import annotations
+
+import math
+
+from penstock_server.config import ServerConfig, TenantConfig
+from penstock_server.scheduling.limits import SchedulerLimits, TenantPolicy
+
+
+def scheduler_limits(config: ServerConfig) -> SchedulerLimits:
+    """Bounds and weights of the scheduler."""
+    return SchedulerLimits(
+        live_tokens_max=config.queues.live_tokens_max,
+        flex_tokens_max=config.queues.flex_tokens_max,
+        bulk_tokens_max=config.queues.bulk_tokens_max,
+        live_batch_tokens_max=config.lanes.live_batch_tokens_max,
+        bulk_batch_tokens=config.lanes.bulk_batch_tokens,
+        lookahead_rows=config.lanes.lookahead_rows,
+        bulk_share=config.lanes.bulk_share,
+        tenant=tenant_policy(config.tenants.default),
+        tenants={name: tenant_policy(each) for name, each in config.tenants.named.items()},
+    )
+
+
+def tenant_policy(config: TenantConfig) -> TenantPolicy:
+    """What a tenant gets; 0 in the configuration is no limit."""
+    tokens_per_s = config.tokens_per_s or math.inf
+    return TenantPolicy(
+        weight=config.weight,
+        tokens_per_s=tokens_per_s,
+        burst_tokens=config.burst_tokens or tokens_per_s,
+        queue_tokens_max=config.queue_tokens_max or None,
+    )

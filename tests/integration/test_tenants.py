@@ -1,0 +1,108 @@
+"""Who pays for a call: certificate, metadata, options; and what each may use."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+
+from penstock import Client, InvalidRequestError, OverloadedError
+from penstock.v1 import common_pb2, inference_pb2, inference_pb2_grpc
+from tests.support.server import ServerThread, running_server
+
+TLS = Path(__file__).parents[1] / "data" / "tls"
+TENANTS = {"named": {"slow": {"tokens_per_s": 10, "burst_tokens": 10}}}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[ServerThread]:
+    with running_server(tmp_path_factory.mktemp("tenants") / "data", tenants=TENANTS) as server:
+        yield server
+
+
+def tenant_of(client: Client, **options: Any) -> str:
+    explanation = client.embed(["x"], model="minilm", explain=True, **options).info.explanation
+    assert explanation is not None
+    return explanation.tenant
+
+
+def test_metadata_goes_before_options(server: ServerThread) -> None:
+    with Client(server.address) as client:
+        assert tenant_of(client) == ""
+        assert tenant_of(client, tenant="mine") == "mine"
+    with Client(server.address, metadata={"penstock-tenant": "team a"}) as client:
+        assert tenant_of(client, tenant="mine") == "team a"
+
+
+def test_a_stream_has_the_tenant_of_its_call(server: ServerThread) -> None:
+    with Client(server.address, metadata={"penstock-tenant": "team a"}) as client:
+        (result,) = client.stream(["x"], model="minilm", task="embed", explain=True)
+    assert result.info is not None
+    assert result.info.explanation is not None
+    assert result.info.explanation.tenant == "team a"
+
+
+@pytest.mark.parametrize("name", ["a\nb", " a", "a" * 129, "é" * 65])
+def test_names_that_cannot_be_shown_are_refused(server: ServerThread, name: str) -> None:
+    with Client(server.address) as client, pytest.raises(InvalidRequestError, match=r"options\.tenant"):
+        client.embed(["x"], model="minilm", tenant=name)
+
+
+def test_a_tenant_over_its_rate_is_refused_and_others_are_not(server: ServerThread) -> None:
+    request = inference_pb2.EmbedRequest(
+        model=common_pb2.ModelRef(name="minilm"), inputs=[common_pb2.TextInput(text="four more words here")]
+    )
+    with grpc.insecure_channel(server.address) as channel:
+        embed = inference_pb2_grpc.InferenceServiceStub(channel).Embed
+        slow = (("penstock-tenant", "slow"),)
+
+        def embed_often() -> None:
+            for _ in range(4):
+                embed(request, metadata=slow)
+
+        with pytest.raises(grpc.RpcError) as refused:
+            embed_often()
+        embed(request, metadata=(("penstock-tenant", "other"),))
+    error: Any = refused.value
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    trailers = dict(error.trailing_metadata())
+    assert 1 <= int(trailers["grpc-retry-pushback-ms"]) <= 60_000
+    retry, info = error_details_pb2.RetryInfo(), error_details_pb2.ErrorInfo()
+    details = status_pb2.Status.FromString(trailers["grpc-status-details-bin"]).details
+    assert any(each.Unpack(retry) for each in details)
+    assert any(each.Unpack(info) for each in details)
+    assert retry.retry_delay.ToTimedelta().total_seconds() > 0
+    assert dict(info.metadata)["limit"] == "TENANT_RATE"
+
+
+def test_a_refused_text_of_a_stream_carries_its_own_status(server: ServerThread) -> None:
+    with Client(server.address, metadata={"penstock-tenant": "slow"}) as client:
+        results = list(client.stream(["some words to count"] * 6, model="minilm", task="embed"))
+    assert len(results) == 6
+    refused = [result.error for result in results if result.error is not None]
+    assert refused
+    for error in refused:
+        assert isinstance(error, OverloadedError)
+        assert (error.retry_after_s or 0) > 0
+
+
+def test_the_certificate_names_the_tenant(tmp_path: Path) -> None:
+    tls = {
+        "certificate": TLS / "server.pem",
+        "private_key": TLS / "server.key",
+        "client_ca": TLS / "authority.pem",
+    }
+    authority, key, certificate = (
+        (TLS / name).read_bytes() for name in ("authority.pem", "client.key", "client.pem")
+    )
+    credentials = grpc.ssl_channel_credentials(authority, key, certificate)
+    metadata = {"penstock-tenant": "somebody else"}
+    with (
+        running_server(tmp_path / "data", tls=tls) as secured,
+        Client(secured.address, tls=credentials, metadata=metadata) as client,
+    ):
+        assert tenant_of(client, tenant="mine") == "acme"
