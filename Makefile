@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 STAMPS := build/stamps
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build serve test check parity sanitize bench bench-text proto format clean
+.PHONY: help venv build serve test check parity sanitize bench bench-text bench-hybrid proto format clean
 
 help: ## Show the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
 
 $(STAMPS)/venv: tools/check_prerequisites.sh
 	@PYTHON=$(PYTHON) tools/check_prerequisites.sh
@@ -59,6 +59,9 @@ bench: build $(STAMPS)/dev ## Measure live and bulk load on this machine
 
 bench-text: build $(STAMPS)/dev ## Compare the tokeniser with others on one core
 	@$(BIN)/python -m benchmarks.text $(ARGS)
+
+bench-hybrid: build $(STAMPS)/dev ## Compare live and bulk load with Triton, infinity and mosec
+	@$(BIN)/python -m benchmarks.hybrid $(ARGS)
 
 proto: ## Generate the stubs from proto/
 	@mkdir -p build && tools/generate_stubs.sh

@@ -7,6 +7,7 @@ how the contestants are set up and how to read the figures.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 import time
@@ -21,8 +22,9 @@ import click
 from benchmarks.hybrid import report
 from benchmarks.hybrid.contestants import BARE, CONTESTANTS, PENSTOCK, Contestant
 from benchmarks.hybrid.corpora import Corpora, write_corpora
-from benchmarks.hybrid.environments import PLOT
+from benchmarks.hybrid.peers import MODEL_FOLDER
 from benchmarks.hybrid.plan import Plan
+from benchmarks.hybrid.plot import draw
 from benchmarks.hybrid.processes import ROOT, MeasurementFailed
 from benchmarks.hybrid.report import Outcome
 from benchmarks.hybrid.turn import NO_DEADLINE_S, turn
@@ -32,7 +34,7 @@ from benchmarks.texts import TextKind
 
 RESULT = ROOT / "docs" / "benchmarks" / "hybrid.json"
 # Works that only say something about servers with tenants, or with classes of work.
-_TAKES_PART = {"tenants": (PENSTOCK,), "saturated": (PENSTOCK, "triton")}
+_TAKES_PART = {"tenants": (PENSTOCK,), "saturated": (PENSTOCK, "triton", "triton-small")}
 _QUICK_SECONDS, _QUICK_ROWS = 6.0, 512
 
 
@@ -86,6 +88,7 @@ def main(
         "started": started,
         "machine": machine,
         "plan": asdict(plan),
+        "model_sha256": hashlib.sha256((MODEL_FOLDER / "model.onnx").read_bytes()).hexdigest(),
         "contestants": {contestant.name: contestant.setup for contestant in present},
         "absent": absent,
         "summary": report.summary(outcomes),
@@ -178,16 +181,8 @@ def _publish(
             _say(f"The whole result is in {path}")
     for path in (RESULT.with_suffix(".png") if write else None, plot_path):
         if path is not None:
-            _plot(text, path)
-
-
-def _plot(result: str, path: Path) -> None:
-    reason = PLOT.prepare()
-    if reason is not None:
-        _say(f"No plot: matplotlib cannot be installed here: {reason}")
-        return
-    report.plot(PLOT.python, result, path)
-    _say(f"The plot is in {path}")
+            draw(result, path)
+            _say(f"The plot is in {path}")
 
 
 def _say(text: str) -> None:

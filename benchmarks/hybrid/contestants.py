@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from benchmarks.hybrid.clients.loads import Shape
@@ -53,8 +54,8 @@ def _penstock(folder: Path, deadline_s: float) -> Generator[Running]:
 
 
 @contextmanager
-def _triton(folder: Path, deadline_s: float) -> Generator[Running]:
-    with triton_server(folder, TRITON_SETTINGS) as running:
+def _triton(settings: TritonSettings, folder: Path, deadline_s: float) -> Generator[Running]:
+    with triton_server(folder, settings) as running:
         yield running
 
 
@@ -64,10 +65,19 @@ def _infinity(folder: Path, deadline_s: float) -> Generator[Running]:
         yield running
 
 
-TRITON_SETTINGS = TritonSettings(batch_rows=16, instances=1, threads=usable_cores(), delay_us=500)
+_TRITON = TritonSettings(batch_rows=16, instances=1, threads=usable_cores(), delay_us=500)
+_TRITON_SMALL = TritonSettings(batch_rows=4, instances=usable_cores(), threads=1, delay_us=500)
 CONTESTANTS = (
     Contestant(PENSTOCK, "penstock", None, _penstock, None, "penstock serve, its defaults; bulk as a job"),
-    Contestant("triton", "triton", TRITON, _triton, Shape(16, 6, True, True), str(TRITON_SETTINGS)),
+    Contestant("triton", "triton", TRITON, partial(_triton, _TRITON), Shape(16, 6, True, True), str(_TRITON)),
+    Contestant(
+        "triton-small",
+        "triton",
+        TRITON,
+        partial(_triton, _TRITON_SMALL),
+        Shape(4, 16, True, True),
+        str(_TRITON_SMALL),
+    ),
     Contestant("infinity", "infinity", INFINITY, _infinity, Shape(32, 8, True, True), "batches of 32"),
     Contestant("mosec", "mosec", MOSEC, mosec_server, Shape(1, 64, True, True), "a worker for each core"),
 )

@@ -62,4 +62,4 @@ class Environment:
         return None
 
 
-TRITON, INFINITY, MOSEC, PLOT = (Environment(name) for name in ("triton", "infinity", "mosec", "plot"))
+TRITON, INFINITY, MOSEC = (Environment(name) for name in ("triton", "infinity", "mosec"))

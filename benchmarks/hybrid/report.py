@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.hybrid.figures import median
-from benchmarks.hybrid.processes import ROOT
 
 # Columns of each work's table: what they are called, the figure, and how it is written.
 _COLUMNS: Mapping[str, Sequence[tuple[str, str, str]]] = {
@@ -115,9 +112,3 @@ def print_tables(result: Mapping[str, Any]) -> None:
 
 def _cell(value: float | None, form: str) -> str:
     return "–" if value is None else form.format(value)
-
-
-def plot(python: Path, result: str, path: Path) -> None:
-    """Draws the result in the environment that has matplotlib."""
-    command = [str(python), "-m", "benchmarks.hybrid.plot", str(path.absolute())]
-    subprocess.run(command, input=result, text=True, check=True, cwd=ROOT)
