@@ -68,7 +68,7 @@ static_assert(std::endian::native == std::endian::little, "keys have their size 
 class WordCache {
  public:
   // Holds at most `bytes`, but two buckets of each table if that is too little; both tables are powers of two
-  // in size. 5 MiB are 131,072 short entries and 8,192 long ones. Throws std::bad_alloc.
+  // in size. 6 MiB are 131,072 short entries and 16,384 long ones. Throws std::bad_alloc.
   explicit WordCache(std::size_t bytes);
   ~WordCache();
   WordCache(const WordCache&) = delete;
