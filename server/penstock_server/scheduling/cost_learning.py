@@ -6,9 +6,11 @@ An observation is a surprise: the logarithm of actual over predicted median. Thr
   faster is believed once more than half of them say so; a stall is one of them.
 - **Cells**: the surprise that drift leaves over moves the four cells around the batch, the more the less is
   known of them, and their unknown neighbours with them. It is bounded, so that a cell tracks a median.
-- **Spread**, by how much the upper cost exceeds the median: it grows by a step with each excess and shrinks
-  by one of the right size otherwise (stochastic approximation of a quantile; Robbins and Monro 1951). A
-  surprise is judged when it leaves the window, so that what turned out to be drift is not taken for spread.
+- **Scatter**, how large surprises are on average now, and **tails**, at how many times that the upper cost
+  lies: a cell's tail grows by a step with each excess and shrinks by one of the right size otherwise
+  (stochastic approximation of a quantile; Robbins and Monro 1951). Scatter follows a machine that becomes
+  restless within some fifty batches, which a quantile by itself cannot. A surprise is judged when it leaves
+  the window, so that what turned out to be drift is not taken for scatter.
 
 Both tables stay monotone along both axes.
 """
@@ -43,9 +45,16 @@ _REACH_OCTAVES = 1.5
 # The quantile that the upper cost tracks. A tracked quantile is missed half of the time by a little: to be
 # exceeded by at most one batch in a hundred, it has to aim higher.
 UPPER_QUANTILE = 0.995
-# Growth of the spread with each excess: five excesses double it.
-_SPREAD_STEP = 0.15
-_SPREAD_INITIAL = 0.25
+# Growth of a tail with each excess: five excesses double it. It starts where a normal distribution has one
+# batch in fifty thousand, as stalls make real tails heavier, and stays where scatter still means something.
+_TAIL_STEP = 0.15
+_TAIL_INITIAL, _TAIL_MIN, _TAIL_MAX = 5.0, 2.0, 20.0
+# Scatter before anything is known, and how many surprises that belief is worth; what a single surprise counts
+# at most, and the weight of the newest.
+_SCATTER_INITIAL = 0.1
+_SCATTER_WORTH = 8
+_SCATTER_BOUND = 0.5
+_SCATTER_SHARE = 0.02
 # The upper cost never comes closer to the median than clocks and caches let a batch repeat itself.
 _SPREAD_MIN = 0.03
 # A machine that stalls more often than the quantile allows would raise the spread without end, and pessimism
@@ -69,14 +78,16 @@ class TableState:
         row_points: Grid points of rows.
         length_points: Grid points of lengths.
         median_ns: Median costs.
-        spread: Relative excess of the upper cost over the median.
+        scatter: Average size of surprises.
+        tails: Relative excess of the upper cost over the median, in scatters.
         seen: Observations of each cell.
     """
 
     row_points: list[int]
     length_points: list[int]
     median_ns: list[list[float]]
-    spread: list[list[float]]
+    scatter: float
+    tails: list[list[float]]
     seen: list[list[float]]
 
 
@@ -87,6 +98,10 @@ class _Surprise:
     value: float
     cell: int
     is_known: bool
+
+
+# What a table that is trusted starts with in its window; nothing is learnt from it.
+_NO_SURPRISE = _Surprise(0.0, 0, is_known=False)
 
 
 class TableLearner:
@@ -109,15 +124,19 @@ class TableLearner:
         self._row_points, self._length_points = row_points, length_points
         self._median_ns, self._upper_ns = median_ns, upper_ns
         self._nearness = nearness(row_points, length_points)
-        self._spread = np.full(median_ns.shape, _SPREAD_INITIAL)
+        self._scatter = _SCATTER_INITIAL
+        self._judged = 0
+        self._tail = np.full(median_ns.shape, _TAIL_INITIAL)
         # How much of a surprise a cell believes: 1 / (1 + its observations).
         self._openness = np.ones(median_ns.shape)
         self._scratch = np.empty(median_ns.shape)
         # Flat views: reading and writing single elements through them takes a fraction of an array's time.
-        self._spreads = flat(self._spread)
+        self._tails = flat(self._tail)
         self._open = flat(self._openness)
         self._steps = flat(self._scratch)
         self._window: deque[_Surprise] = deque()
+        # Whether the table's scale was measured; what moves a prior as a whole is no drift.
+        self._is_scaled = False
         self.observations = 0
         self.drift = 1.0
         self._lift_upper()
@@ -166,7 +185,8 @@ class TableLearner:
             list(self._row_points),
             list(self._length_points),
             self._median_ns.tolist(),
-            self._spread.tolist(),
+            self._scatter,
+            self._tail.tolist(),
             np.minimum(seen, _SEEN_RESTORED_MAX).tolist(),
         )
 
@@ -175,15 +195,16 @@ class TableLearner:
         if (tuple(state.row_points), tuple(state.length_points)) != (self._row_points, self._length_points):
             return False
         try:
-            medians, spread, seen = (
-                np.array(rows, np.float64) for rows in (state.median_ns, state.spread, state.seen)
+            medians, tails, seen = (
+                np.array(rows, np.float64) for rows in (state.median_ns, state.tails, state.seen)
             )
         except ValueError:
             return False
-        if not _is_plausible(self._median_ns.shape, medians, spread, seen):
+        if not _is_plausible(self._median_ns.shape, medians, tails, seen) or not 0.0 < state.scatter <= 1.0:
             return False
+        self._scatter = state.scatter
         self._median_ns[:] = medians
-        self._spread[:] = np.clip(spread, _SPREAD_MIN, _SPREAD_MAX)
+        self._tail[:] = np.clip(tails, _TAIL_MIN, _TAIL_MAX)
         self._openness[:] = 1.0 / (1.0 + np.minimum(seen, _SEEN_RESTORED_MAX))
         make_monotone(self._median_ns)
         self._trust()
@@ -212,14 +233,21 @@ class TableLearner:
         window = self._window
         window.append(newest)
         shift = _middle([each.value for each in window])
-        if abs(shift) < _DRIFT_AT_ONCE:
+        is_sudden = abs(shift) >= _DRIFT_AT_ONCE
+        if not is_sudden:
             shift *= _DRIFT_SHARE
         if shift:
             factor = math.exp(shift)
             self._median_ns *= factor
-            self.drift *= factor
-            for each in window:
-                each.value -= shift
+            if self._is_scaled:
+                self.drift *= factor
+            for index, each in enumerate(window):
+                # What was right before a sudden change is wrong now, and says nothing of the scatter.
+                if is_sudden and abs(each.value - shift) > abs(each.value):
+                    window[index] = _NO_SURPRISE
+                elif each is not _NO_SURPRISE:
+                    each.value -= shift
+        self._is_scaled = self._is_scaled or len(window) >= WINDOW
         return shift
 
     def _move_cells(self, corners: Corners, surprise: float) -> None:
@@ -238,24 +266,35 @@ class TableLearner:
         make_monotone(self._median_ns)
 
     def _judge_oldest(self) -> None:
-        """Widens or narrows the spread by the surprise that leaves the window."""
+        """Learns from the surprise that leaves the window how far batches scatter."""
         if len(self._window) <= WINDOW:
             return
         oldest = self._window.popleft()
+        if oldest is _NO_SURPRISE:
+            return
+        size = min(abs(oldest.value), _SCATTER_BOUND)
+        self._judged += 1
+        self._scatter += max(_SCATTER_SHARE, 1.0 / (_SCATTER_WORTH + self._judged)) * (size - self._scatter)
         if not oldest.is_known:
             return
-        is_excess = oldest.value > math.log1p(self._spreads[oldest.cell])
-        step = _SPREAD_STEP if is_excess else -_SPREAD_STEP * (1.0 - UPPER_QUANTILE) / UPPER_QUANTILE
+        is_excess = math.expm1(oldest.value) > self._spread_of(self._tails[oldest.cell])
+        step = _TAIL_STEP if is_excess else -_TAIL_STEP * (1.0 - UPPER_QUANTILE) / UPPER_QUANTILE
         steps = np.multiply(self._nearness[oldest.cell], step, out=self._scratch)
         steps += 1.0
-        self._spread *= steps
-        np.maximum(self._spread, _SPREAD_MIN, out=self._spread)
-        np.minimum(self._spread, _SPREAD_MAX, out=self._spread)
+        self._tail *= steps
+        np.maximum(self._tail, _TAIL_MIN, out=self._tail)
+        np.minimum(self._tail, _TAIL_MAX, out=self._tail)
+
+    def _spread_of(self, tail: float) -> float:
+        """The relative excess of the upper cost over the median, where all is known."""
+        return min(_SPREAD_MAX, max(_SPREAD_MIN, tail * self._scatter))
 
     def _lift_upper(self) -> None:
-        """Sets the upper costs from medians and spread."""
-        upper = np.multiply(self._openness, _UNKNOWN_EXTRA, out=self._upper_ns)
-        upper += self._spread
+        """Sets the upper costs from medians, scatter and tails."""
+        upper = np.multiply(self._tail, self._scatter, out=self._upper_ns)
+        np.maximum(upper, _SPREAD_MIN, out=upper)
+        np.minimum(upper, _SPREAD_MAX, out=upper)
+        upper += np.multiply(self._openness, _UNKNOWN_EXTRA, out=self._scratch)
         upper += 1.0
         upper *= self._median_ns
         np.maximum.accumulate(upper, axis=0, out=upper)
@@ -263,7 +302,8 @@ class TableLearner:
 
     def _trust(self) -> None:
         """Takes the table as right, so that only most of a window's batches can move it as a whole."""
-        self._window = deque(_Surprise(0.0, 0, is_known=False) for _ in range(WINDOW))
+        self._is_scaled = True
+        self._window = deque([_NO_SURPRISE] * WINDOW)
 
 
 def _middle(values: list[float]) -> float:
@@ -315,8 +355,8 @@ def make_monotone(table: Table) -> None:
     table *= 0.5
 
 
-def _is_plausible(shape: tuple[int, ...], medians: Table, spread: Table, seen: Table) -> bool:
-    tables = (medians, spread, seen)
+def _is_plausible(shape: tuple[int, ...], medians: Table, tails: Table, seen: Table) -> bool:
+    tables = (medians, tails, seen)
     if any(table.shape != shape or not np.isfinite(table).all() for table in tables):
         return False
-    return bool((medians > 0).all() and (spread > 0).all() and (seen >= 0).all())
+    return bool((medians > 0).all() and (tails > 0).all() and (seen >= 0).all())

@@ -156,10 +156,23 @@ def test_one_stall_in_a_hundred_leaves_medians_right_and_upper_costs_bounded() -
     assert (table.upper_ns < 2.5 * table.median_ns).all()
 
 
+def test_upper_cost_follows_a_machine_that_becomes_restless() -> None:
+    table = taught(1500, noise=0.02)
+    quiet = table.predict(2, 40)
+    exceeded = 0
+    for number, (rows, length, duration_ns) in enumerate(batches(300, 0.15)):
+        exceeded += number >= 100 and duration_ns > table.predict(rows, length).upper_ns
+        table.observe(rows, length, duration_ns)
+    assert exceeded <= 6
+    restless = table.predict(2, 40)
+    assert restless.upper_ns / restless.median_ns > 1.1 * quiet.upper_ns / quiet.median_ns
+
+
 def test_first_observation_scales_the_whole_prior() -> None:
     table, prior = CostTable(LaneKind.LIVE, 256), CostTable(LaneKind.LIVE, 256)
     table.observe(1, 8, int(10 * prior.predict(1, 8).median_ns))
     assert table.predict(64, 256).median_ns == pytest.approx(10 * prior.predict(64, 256).median_ns)
+    assert table.drift == 1.0
 
 
 def test_unknown_neighbours_learn_more_than_known_ones() -> None:
@@ -212,7 +225,9 @@ def test_state_that_does_not_fit_changes_nothing() -> None:
         replace(good, median_ns=holes),
         replace(good, median_ns=[*holes[:-1], good.median_ns[-1]]),
         replace(good, median_ns=[[0.0] * len(row) for row in good.median_ns]),
-        replace(good, spread=[[math.nan] * len(row) for row in good.spread]),
+        replace(good, tails=[[math.nan] * len(row) for row in good.tails]),
+        replace(good, scatter=0.0),
+        replace(good, scatter=math.nan),
         replace(good, seen=[[-1.0] * len(row) for row in good.seen]),
     ]
     table = CostTable(LaneKind.LIVE, 256)
