@@ -57,7 +57,9 @@ def streaming(environment: dict[str, str], *arguments: str) -> subprocess.Popen[
 def test_models_show_tells_what_the_live_lane_has_learnt(penstock: Penstock) -> None:
     def live_costs() -> dict[str, Any]:
         document = json.loads(penstock("models", "show", "minilm", "--json").stdout)
-        tables = {table["lane"]: table for table in document["versions"][0]["costs"]}
+        tables: dict[str, dict[str, Any]] = {
+            table["lane"]: table for table in document["versions"][0]["costs"]
+        }
         assert set(tables) == {"live", "bulk"}
         assert tables["live"]["lengths"][-1] == 256
         return tables["live"]

@@ -86,8 +86,8 @@ _HOMES = {
     "jobs": "Job Progress RowResult",
     "models": "CostTable HealthStatus Model ModelVersion",
     "options": (
-        "Aggregation FileFormat JobState LaneKind ModelState OverloadPolicy RequestClass RowSelection ScoreFunction "
-        "StreamOrder Task Truncation"
+        "Aggregation FileFormat JobState LaneKind ModelState OverloadPolicy RequestClass RowSelection "
+        "ScoreFunction StreamOrder Task Truncation"
     ),
     "stream": "SentenceRange StreamAppend StreamResult StreamText",
     "vectors": "Embedding Embeddings",
