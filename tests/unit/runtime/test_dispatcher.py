@@ -15,12 +15,18 @@ from penstock_server.domain.tasks import RequestClass
 from penstock_server.domain.work import BatchPlan, BatchTimes
 from penstock_server.runtime.dispatcher import Dispatcher, split
 from penstock_server.runtime.lanes import BatchResult, LaneLost
-from penstock_server.scheduling.cost import CostModels
 from penstock_server.scheduling.scheduler import LaneKind, Scheduler, SchedulerLimits
+from tests.support.costs import FixedCosts
 from tests.support.work import RecordingSink, make_work
 
 LIMITS = SchedulerLimits(
-    10_000, 10_000, 10_000, live_batch_tokens_max=100, bulk_batch_tokens=100, lookahead_rows=8
+    10_000,
+    10_000,
+    10_000,
+    live_batch_tokens_max=100,
+    bulk_batch_tokens=100,
+    lookahead_rows=8,
+    live_margin_ns=0,
 )
 
 
@@ -79,7 +85,7 @@ class RowLane:
 
 @asynccontextmanager
 async def dispatching(lane: RowLane, clock: SteppedClock | None = None) -> AsyncGenerator[Dispatcher]:
-    dispatcher = Dispatcher(Scheduler(LIMITS, CostModels()), [lane], clock or SteppedClock())
+    dispatcher = Dispatcher(Scheduler(LIMITS, FixedCosts()), [lane], clock or SteppedClock())
     dispatcher.start()
     try:
         yield dispatcher
@@ -230,7 +236,7 @@ async def test_rows_cancelled_meanwhile_are_not_tried_again() -> None:
 def test_split_keeps_every_row_and_measures_both_halves() -> None:
     first, _ = make_work([30, 10, 20])
     second, _ = make_work([40, 5])
-    scheduler = Scheduler(SchedulerLimits(10_000, 1, 1, 10_000, 1, 8), CostModels())
+    scheduler = Scheduler(SchedulerLimits(10_000, 1, 1, 10_000, 1, 8), FixedCosts())
     scheduler.admit(first, 0)
     scheduler.admit(second, 0)
     plan = scheduler.plan(LaneKind.LIVE, 0).batch

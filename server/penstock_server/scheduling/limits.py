@@ -1,0 +1,64 @@
+"""Bounds and weights of the scheduler."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class TenantPolicy:
+    """What a tenant gets.
+
+    Attributes:
+        weight: Share of the lanes' time against other tenants that want it, above 0.
+        tokens_per_s: Tokens that it may submit in the long run, but for rows of jobs; infinite for no limit.
+        burst_tokens: Tokens that it may submit at once after a pause.
+        queue_tokens_max: Its tokens that may wait, but for rows of jobs; None for as many as the queues hold.
+    """
+
+    weight: float = 1.0
+    tokens_per_s: float = math.inf
+    burst_tokens: float = math.inf
+    queue_tokens_max: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerLimits:
+    """Bounds of the queues and batches.
+
+    Tokens of a batch are counted with padding: rows times the longest. A single row may exceed the budget.
+
+    Attributes:
+        live_tokens_max: LIVE_CRITICAL and LIVE tokens that may wait, each.
+        flex_tokens_max: FLEX tokens that may wait.
+        bulk_tokens_max: BULK tokens that may wait.
+        live_batch_tokens_max: Most tokens of a live batch; the cost table says how many of them pay.
+        bulk_batch_tokens: Likewise of a bulk batch.
+        lookahead_rows: How many works past the head are looked at to fill a bulk batch.
+        live_margin_ns: Live rows are due this much before their deadline, for what follows the batch: an
+            answer's head, encoding and way through the event loop (about a millisecond at p99), twice.
+        live_batch_ns_max: Most time, predicted, of a live batch of several rows; None for no other bound.
+        batch_efficiency: A live batch is full once a row in it costs at most what it costs in the best batch,
+            over this. More would wait longer to win less than the noise of measurements.
+        bulk_share: Part of the live lane's time that FLEX and BULK get though live work waits.
+        quantum_ns: Device time that a tenant or job may be ahead of its share of the others, over its weight:
+            room to compute by deadline and to fill batches. About a full live batch of MiniLM on two cores.
+        tenant: Policy of tenants that have none of their own.
+        tenants: Policies by tenant.
+    """
+
+    live_tokens_max: int
+    flex_tokens_max: int
+    bulk_tokens_max: int
+    live_batch_tokens_max: int
+    bulk_batch_tokens: int
+    lookahead_rows: int
+    live_margin_ns: int = 2_000_000
+    live_batch_ns_max: int | None = None
+    batch_efficiency: float = 0.97
+    bulk_share: float = 0.02
+    quantum_ns: int = 20_000_000
+    tenant: TenantPolicy = TenantPolicy()
+    tenants: Mapping[str, TenantPolicy] = field(default_factory=dict[str, TenantPolicy])

@@ -1,0 +1,63 @@
+"""FLEX and BULK work with deadlines, until it is time to compute it on the live lane."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+
+from penstock_server.domain.lane import LaneKind
+from penstock_server.domain.work import Work
+from penstock_server.scheduling.cost import CostModels
+from penstock_server.scheduling.queues import tokens_of
+
+# Upper costs against median ones, and what padding and small last batches add: rather early than late.
+_CAUTION = 1.5
+# Work is promoted this much before its latest start: about the longest batch that may run then.
+_AHEAD_NS = 50_000_000
+# A work that does not fit is offered again after this much, or a quarter of the time that it has left.
+_AGAIN_NS = 5_000_000
+# Works that have left stay in the heap until they are half of it, and this many at least.
+_DEAD_MAX = 64
+
+
+class Promotions:
+    """Waiting work by its latest start on a live lane that has nothing else to do."""
+
+    def __init__(self, costs: CostModels, margin_ns: int) -> None:
+        self._costs = costs
+        self._margin_ns = margin_ns
+        self._heap: list[tuple[int, int, Work]] = []
+        self._pushed = 0
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def add(self, work: Work) -> None:
+        """Takes work; nothing happens if it has no deadline."""
+        if work.deadline_ns is None:
+            return
+        tokens = tokens_of(work)
+        table = self._costs.table(work.model, LaneKind.LIVE)
+        cost_ns = round(_CAUTION * tokens * table.ns_per_token(max(1, tokens // len(work.rows))))
+        self._push(work.deadline_ns - self._margin_ns - cost_ns - _AHEAD_NS, work)
+
+    def again(self, work: Work, now_ns: int, queue_ns: int) -> None:
+        """Takes work back that did not fit behind ``queue_ns`` of waiting live work."""
+        assert work.deadline_ns is not None
+        self._push(now_ns + queue_ns + max(_AGAIN_NS, (work.deadline_ns - now_ns) // 4), work)
+
+    def pop(self, now_ns: int, queue_ns: int) -> Work | None:
+        """The next work whose time has come, if the live lane is busy for ``queue_ns`` with what waits."""
+        if self._heap and self._heap[0][0] <= now_ns + queue_ns:
+            return heapq.heappop(self._heap)[2]
+        return None
+
+    def tidy(self, waits: Callable[[Work], bool], waiting: int) -> None:
+        """Frees works that wait no more, if only ``waiting`` of all do still."""
+        if len(self._heap) > 2 * waiting + _DEAD_MAX:
+            self._heap = [entry for entry in self._heap if waits(entry[2])]
+            heapq.heapify(self._heap)
+
+    def _push(self, start_ns: int, work: Work) -> None:
+        self._pushed += 1
+        heapq.heappush(self._heap, (start_ns, self._pushed, work))
