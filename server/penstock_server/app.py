@@ -83,7 +83,14 @@ class PenstockServer:
         self._trace = (
             None if config.trace.path is None else TraceWriter(config.trace.path, config.trace.bytes_max)
         )
-        self._dispatcher = Dispatcher(self._scheduler, self._lanes, self._clock, observer, self._trace)
+        self._dispatcher = Dispatcher(
+            self._scheduler,
+            self._lanes,
+            self._clock,
+            observer,
+            self._trace,
+            shares_rows=config.queues.share_identical_rows,
+        )
         tokenizers = TokenizerLimits(config.text.tokenizer_cache_bytes, config.tokenising_threads())
         self._models = ModelTable(ModelRepository(config.models_dir), self._lanes, tokenizers)
         self._inference = Inference(

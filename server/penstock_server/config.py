@@ -22,6 +22,7 @@ _LIMIT_MAX = 1 << 60
 _ZERO_CHOOSES = frozenset({"live_threads", "bulk_lanes"})
 # Parts of a whole, which have a rule of their own.
 _PARTS = frozenset({"bulk_share"})
+_SWITCHES = frozenset({"share_identical_rows"})
 _COUNTS_MAX = {
     # A tokenizer takes as many threads as these two together, and the event loop.
     "tokenizer_threads": 1024,
@@ -71,13 +72,15 @@ class QueueLimits(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     The live default is about five seconds of MiniLM on two cores (7,000 tokens a second, ``make bench``),
     more than any live deadline that makes sense on a CPU. Calls that ask for no class are live up to
-    ``live_request_tokens_max``, about half a second there, and FLEX above.
+    ``live_request_tokens_max``, about half a second there, and FLEX above. With ``share_identical_rows``, a
+    row that is the same as one in flight is computed once with it.
     """
 
     live_tokens_max: int = 32_768
     live_request_tokens_max: int = 4096
     flex_tokens_max: int = 1 << 20
     bulk_tokens_max: int = 1 << 24
+    share_identical_rows: bool = True
 
 
 class TextLimits(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -266,7 +269,7 @@ def _wrong_limits(config: ServerConfig) -> Generator[str]:
     """Names every limit that is below one or absurdly large; counts where 0 means "choose" are exempt."""
     for section in ("requests", "queues", "lanes", "bulk", "text"):
         for name, value in msgspec.structs.asdict(getattr(config, section)).items():
-            if name in _PARTS:
+            if name in _PARTS | _SWITCHES:
                 continue
             low = 0 if name in _ZERO_CHOOSES else 1
             high = _COUNTS_MAX.get(name, _LIMIT_MAX)

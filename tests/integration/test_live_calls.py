@@ -287,6 +287,17 @@ def test_an_explanation_accounts_for_every_row(stub: Any) -> None:
         assert 0 < batch.computed.ToNanoseconds() <= info.timings.compute.ToNanoseconds()
 
 
+def test_identical_texts_of_a_call_are_computed_once(stub: Any) -> None:
+    options = common_pb2.RequestOptions(explain=True)
+    response = stub.Embed(embed_request("same", "other text", "same", "same", options=options))
+    rows = vectors(response)
+    np.testing.assert_array_equal(rows[0], rows[2])
+    np.testing.assert_array_equal(rows[0], rows[3])
+    assert rows[0] @ rows[1] < 0.99
+    batches = response.info.explanation.batches
+    assert (sum(each.own_rows for each in batches), sum(each.shared_rows for each in batches)) == (2, 2)
+
+
 def test_nothing_is_explained_unasked(stub: Any) -> None:
     assert not stub.Embed(embed_request("x")).info.HasField("explanation")
 

@@ -42,7 +42,7 @@ def test_a_server_counts_what_it_does(tmp_path: Path) -> None:
         list(client.stream(["four", "five"], model="minilm", task="embed"))
         for _ in range(2):
             with pytest.raises(InvalidRequestError, match="Split it"):
-                client.embed(["word " * 200] * 60, model="minilm", request_class="live")
+                client.embed([f"{index} " * 200 for index in range(60)], model="minilm", request_class="live")
         value = samples_of(server)
     assert value("penstock_requests_total", method="Embed", outcome="ok", model="minilm") == 1
     assert value("penstock_request_rows_total", method="Embed", outcome="ok") == 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from penstock_server.domain.tasks import RequestClass
 
@@ -32,6 +32,16 @@ class BatchRun:
     start_ns: int
     end_ns: int
     shared_rows: int = 0
+
+
+def add_run(runs: list[BatchRun], run: BatchRun) -> None:
+    """Adds a batch to those of a work, or to what is told of the same batch already."""
+    if runs and (runs[-1].lane, runs[-1].start_ns) == (run.lane, run.start_ns):
+        last = runs[-1]
+        own_rows, shared_rows = last.own_rows + run.own_rows, last.shared_rows + run.shared_rows
+        runs[-1] = replace(last, own_rows=own_rows, shared_rows=shared_rows)
+    else:
+        runs.append(run)
 
 
 @dataclass(frozen=True, slots=True)

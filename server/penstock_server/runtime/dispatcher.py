@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from penstock_server.domain.errors import DeadlineUnmeetable, Draining, EngineFailed, PenstockError
-from penstock_server.domain.explanation import BatchRun
+from penstock_server.domain.explanation import BatchRun, add_run
 from penstock_server.domain.lane import LaneKind
 from penstock_server.domain.tasks import OverloadPolicy, RequestClass
 from penstock_server.domain.work import BatchPart, BatchPlan, BatchTimes, Work
@@ -18,6 +19,7 @@ from penstock_server.observability.observer import SILENT, Observer
 from penstock_server.runtime.clock import Clock
 from penstock_server.runtime.intrusions import Intrusions
 from penstock_server.runtime.lanes import BatchResult, Lane, LaneLost
+from penstock_server.runtime.row_sharing import Follower, RowSharing
 from penstock_server.runtime.trace import TraceWriter
 from penstock_server.scheduling.scheduler import Scheduler
 
@@ -34,6 +36,8 @@ class Dispatcher:
         clock: Clock,
         observer: Observer = SILENT,
         trace: TraceWriter | None = None,
+        *,
+        shares_rows: bool = True,
     ) -> None:
         self._scheduler = scheduler
         self._lanes = tuple(lanes)
@@ -41,6 +45,7 @@ class Dispatcher:
         self._observer = observer
         self._trace = trace
         self._intrusions = Intrusions(lanes)
+        self._sharing = RowSharing(scheduler, is_on=shares_rows, on_queued=self._wake_lanes)
         self._wake = {kind: asyncio.Event() for kind in LaneKind}
         self._drivers: list[asyncio.Task[None]] = []
         self._is_closed = False
@@ -64,17 +69,22 @@ class Dispatcher:
         if self._trace is not None:
             self._trace.record(work, overload)
         asked, now_ns = work.request_class, self._clock.now_ns()
-        self._scheduler.admit(work, now_ns, overload)
+        followers = self._sharing.admit(work, now_ns, overload)
+        if followers:
+            self._observer.rows_shared(followers)
         if work.request_class is not asked:
             self._observer.demoted(asked, work.request_class)
-        if asked <= RequestClass.LIVE:
+        if asked <= RequestClass.LIVE and len(work.rows):
             self._intrusions.live_arrived(now_ns)
+        self._wake_lanes()
+
+    def _wake_lanes(self) -> None:
         for event in self._wake.values():
             event.set()
 
     def cancel(self, work: Work) -> None:
         """Drops the rows of a work that are not in a batch yet; its sink hears no more of them."""
-        self._scheduler.cancel(work)
+        self._fail_followers(self._sharing.cancel(work, self._clock.now_ns()))
 
     async def close(self) -> None:
         """Refuses new work and stops the drivers; idempotent. What still waits gets no answer.
@@ -93,16 +103,22 @@ class Dispatcher:
         while True:
             decision = self._scheduler.plan(lane.kind, self._clock.now_ns())
             for part in decision.expired:
-                self._observer.expired(part)
-                error = DeadlineUnmeetable(
-                    "The deadline passed while the request waited; nothing was computed."
-                )
-                self._fail_part(part, error)
+                self._expire(part)
+            for kind in decision.wakes:
+                self._wake[kind].set()
             if decision.batch is None:
                 wake.clear()
                 await wake.wait()
             else:
+                self._sharing.started(decision.batch.parts, lane.kind)
                 await self._run(lane, decision.batch)
+
+    def _expire(self, part: BatchPart) -> None:
+        self._observer.expired(part)
+        refused = self._sharing.dropped(part, self._clock.now_ns())
+        error = DeadlineUnmeetable("The deadline passed while the request waited; nothing was computed.")
+        self._fail_part(part, error)
+        self._fail_followers(refused)
 
     async def _run(self, lane: Lane, plan: BatchPlan, *, alone: bool = False) -> None:
         """Runs a batch and hands out its outputs; every row gets an answer whatever happens.
@@ -136,30 +152,55 @@ class Dispatcher:
         if halve and plan.rows == 1:
             self._fail(lane, plan, err)
             return
-        for part in split(plan) if halve else (plan,):
-            wanted = without_cancelled(part)
+        for half in split(plan) if halve else (plan,):
+            for part in half.parts:
+                if part.work.cancelled:
+                    self._fail_followers(self._sharing.dropped(part, self._clock.now_ns()))
+            wanted = without_cancelled(half)
             if wanted is not None:
                 await self._run(lane, wanted, alone=alone)
 
-    @staticmethod
-    def _deliver(lane: Lane, plan: BatchPlan, result: BatchResult) -> None:
+    def _deliver(self, lane: Lane, plan: BatchPlan, result: BatchResult) -> None:
         first = 0
         for part in plan.parts:
             end = first + len(part.rows)
             outputs = result.outputs[first:end]
             first = end
-            if part.work.runs is not None:
-                part.work.runs.append(run_of(lane.name, plan, part, result.times))
-            try:
-                part.work.sink.deliver(part.rows, outputs, result.times)
-            except Exception as err:  # noqa: BLE001 - one owner's fault is not the other owners'
-                _log.error("delivery_failed", model=str(plan.model), exc_info=err)
+            self._deliver_part(lane, plan, part, outputs, result.times)
+            for follower in self._sharing.settled(part):
+                own = BatchPart(follower.work, np.array([follower.row], np.int32))
+                place = follower.place
+                output = outputs[place : place + 1]
+                self._deliver_part(lane, plan, own, output, result.times, is_shared=True)
+
+    @staticmethod
+    def _deliver_part(
+        lane: Lane,
+        plan: BatchPlan,
+        part: BatchPart,
+        outputs: NDArray[np.float32],
+        times: BatchTimes,
+        *,
+        is_shared: bool = False,
+    ) -> None:
+        if part.work.runs is not None:
+            add_run(part.work.runs, run_of(lane.name, plan, part, times, is_shared=is_shared))
+        try:
+            part.work.sink.deliver(part.rows, outputs, times)
+        except Exception as err:  # noqa: BLE001 - one owner's fault is not the other owners'
+            _log.error("delivery_failed", model=str(plan.model), exc_info=err)
 
     def _fail(self, lane: Lane, plan: BatchPlan, err: Exception) -> None:
         _log.error("row_failed", lane=lane.name, model=str(plan.model), tokens=plan.tokens, error=str(err))
         error = err if isinstance(err, EngineFailed) else EngineFailed("The engine died on this row.")
         for part in plan.parts:
+            followers = self._sharing.settled(part)
             self._fail_part(part, error)
+            self._fail_followers([(follower, error) for follower in followers])
+
+    def _fail_followers(self, refused: Sequence[tuple[Follower, PenstockError]]) -> None:
+        for follower, error in refused:
+            self._fail_part(BatchPart(follower.work, np.array([follower.row], np.int32)), error)
 
     @staticmethod
     def _fail_part(part: BatchPart, error: PenstockError) -> None:
@@ -169,7 +210,9 @@ class Dispatcher:
             _log.error("delivery_failed", model=str(part.work.model), exc_info=err)
 
 
-def run_of(lane: str, plan: BatchPlan, part: BatchPart, times: BatchTimes) -> BatchRun:
+def run_of(
+    lane: str, plan: BatchPlan, part: BatchPart, times: BatchTimes, *, is_shared: bool = False
+) -> BatchRun:
     """Tells one part of a batch how the batch ran."""
     rows_by_class: Counter[RequestClass] = Counter()
     for each in plan.parts:
@@ -177,7 +220,8 @@ def run_of(lane: str, plan: BatchPlan, part: BatchPart, times: BatchTimes) -> Ba
     return BatchRun(
         lane=lane,
         rows=plan.rows,
-        own_rows=len(part.rows),
+        own_rows=0 if is_shared else len(part.rows),
+        shared_rows=len(part.rows) if is_shared else 0,
         tokens=plan.tokens,
         padded_tokens=plan.rows * plan.padded_length,
         rows_by_class=tuple(sorted(rows_by_class.items())),

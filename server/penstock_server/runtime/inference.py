@@ -128,7 +128,7 @@ class Inference:
         return await ticket.answer()
 
     async def _submit_rows(self, ticket: RequestTicket, call: InferenceCall, rows: Sequence[TextRow]) -> None:
-        """Tokenises and queues a request, for a cheaper version if there is no room and its rule names one."""
+        """Tokenises and queues a request, or its rule's cheaper version of it if there is no room."""
         tokens = await self.off_loop(rows, lambda: self._encode(call, rows))
         try:
             ticket.submit(tokens, self._class_of(call.options, tokens), self._dispatcher)

@@ -168,7 +168,8 @@ class RequestTicket:
             served_class=work.request_class,
             total_ns=self._clock.now_ns() - self._arrival_ns,
             tokenise_ns=self._admitted_ns - self._arrival_ns,
-            queue_ns=self._last_start_ns - self._admitted_ns,
+            # A row that follows one in a running batch has waited for less than nothing.
+            queue_ns=max(0, self._last_start_ns - self._admitted_ns),
             compute_ns=self._compute_ns,
             tokens=int(work.tokens.starts[-1]),
             truncated_rows=int(np.count_nonzero(work.tokens.truncated)),

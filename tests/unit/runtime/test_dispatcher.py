@@ -156,7 +156,7 @@ async def test_deadline_that_passes_in_the_queue_fails_the_rows_without_compute(
     lane.gate.clear()
     async with dispatching(lane, clock) as dispatcher:
         running, running_sink = make_work([60])
-        waiting, waiting_sink = make_work([60], deadline_ns=100)
+        waiting, waiting_sink = make_work([61], deadline_ns=100)
         dispatcher.submit(running)
         await settle()
         dispatcher.submit(waiting)
