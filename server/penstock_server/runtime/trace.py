@@ -102,8 +102,8 @@ class TraceWriter:
             arrival_ns=max(0, work.arrival_ns - self._begin_ns),
             class_name=_CLASS_NAMES[work.request_class],
             tokens=work.tokens.lengths[work.rows].tolist(),
-            tenant=_number(self._tenants, getattr(work, "tenant", ""), "t"),
-            flow=_number(self._flows, getattr(work, "flow", ""), "j") if is_job else "",
+            tenant=_number(self._tenants, work.tenant, "t"),
+            flow=_number(self._flows, work.flow, "j") if is_job else "",
             deadline_ns=None if deadline_ns is None else max(0, deadline_ns - self._begin_ns),
             overload=overload.value,
         )

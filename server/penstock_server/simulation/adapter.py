@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
+from typing import TypeAlias
 
 import msgspec
 import numpy as np
@@ -14,13 +15,16 @@ from penstock_server.domain.lane import LaneKind
 from penstock_server.domain.model import ModelKey
 from penstock_server.domain.tasks import OverloadPolicy
 from penstock_server.domain.work import BatchPlan, BatchTimes, RowSink, Work
-from penstock_server.scheduling.cost import CostModels
-from penstock_server.scheduling.scheduler import Decision, Scheduler, SchedulerLimits
+from penstock_server.scheduling.cost import CostModels, CostTable
+from penstock_server.scheduling.cost_learning import TableState
+from penstock_server.scheduling.limits import SchedulerLimits, TenantPolicy
+from penstock_server.scheduling.scheduler import Decision, Scheduler
 from penstock_server.simulation.arrivals import Call
 from penstock_server.simulation.costs import TrueDurations
 from penstock_server.simulation.scenario import Scenario
 
 MODEL = ModelKey("simulated", "1")
+LearntTables: TypeAlias = dict[LaneKind, TableState]
 # Runs of each shape that the scheduler knows of when a simulation begins. Chosen: as many as a sweep makes.
 _SWEEP_RUNS = 5
 
@@ -28,6 +32,7 @@ _SWEEP_RUNS = 5
 def scheduler_limits(scenario: Scenario) -> SchedulerLimits:
     """The server's limits, with those that the scenario sets and the weights of its tenants."""
     queues, lanes = QueueLimits(), LaneConfig()
+    tenants = scenario.live.tenants if scenario.live is not None else ()
     limits = SchedulerLimits(
         live_tokens_max=queues.live_tokens_max,
         flex_tokens_max=queues.flex_tokens_max,
@@ -35,33 +40,16 @@ def scheduler_limits(scenario: Scenario) -> SchedulerLimits:
         live_batch_tokens_max=lanes.live_batch_tokens_max,
         bulk_batch_tokens=lanes.bulk_batch_tokens,
         lookahead_rows=lanes.lookahead_rows,
+        tenants={tenant.name: TenantPolicy(weight=tenant.weight) for tenant in tenants},
     )
     given = {
         name: value for name, value in msgspec.structs.asdict(scenario.limits).items() if value is not None
     }
-    known = {field.name for field in fields(limits)}
-    return replace(limits, **{name: value for name, value in given.items() if name in known})
-
-
-def batch_tokens_max(limits: SchedulerLimits) -> dict[LaneKind, int]:
-    """Padded tokens of a batch of several rows, by the lane that asks for it."""
-    return {LaneKind.LIVE: limits.live_batch_tokens_max, LaneKind.BULK: limits.bulk_batch_tokens}
-
-
-def bulk_share(limits: SchedulerLimits) -> float:
-    """Part of the live lane's time that waiting bulk work gets at least."""
-    return float(getattr(limits, "bulk_share", 0.0))
-
-
-def quantum_ns(limits: SchedulerLimits) -> int:
-    """Device time that a tenant may be ahead of others, over its weight."""
-    return int(getattr(limits, "quantum_ns", 0))
+    return replace(limits, **given)
 
 
 def work_of(call: Call, sink: RowSink, arrival_ns: int) -> Work:
     """A call as the scheduler sees it; its token ids are zeros, which nothing reads."""
-    known = {field.name for field in fields(Work)}
-    sharing = {"tenant": call.tenant, "flow": call.flow, "weight": call.weight}
     return Work(
         model=MODEL,
         request_class=call.request_class,
@@ -70,7 +58,9 @@ def work_of(call: Call, sink: RowSink, arrival_ns: int) -> Work:
         sink=sink,
         arrival_ns=arrival_ns,
         deadline_ns=call.deadline_ns,
-        **{name: value for name, value in sharing.items() if name in known},
+        tenant=call.tenant,
+        flow=call.flow,
+        weight=call.weight,
     )
 
 
@@ -121,21 +111,31 @@ def production_policy(scheduler: type[Scheduler], scenario: Scenario, costs: Cos
     return ProductionPolicy(scheduler(scheduler_limits(scenario), costs))
 
 
-def cost_models(durations: TrueDurations, table_error: float) -> CostModels:
-    """The scheduler's own tables, as a sweep seeds them and earlier batches have taught them.
+def learnt_tables(durations: TrueDurations, table_error: float) -> LearntTables:
+    """What the scheduler knows of costs when a simulation begins: a sweep, and batches that ran before.
 
     Args:
         durations: What is measured.
         table_error: Factor of what was measured against the truth.
     """
-    models = CostModels()
-    models.add(MODEL, int(durations.costs.live.length_points[-1]))
+    tables: LearntTables = {}
     for lane in LaneKind:
-        table, truth = models.table(MODEL, lane), durations.costs.of(lane)
+        truth = durations.costs.of(lane)
+        table = CostTable(lane, int(truth.length_points[-1]))
         shapes = [(int(rows), int(length)) for rows in truth.row_points for length in truth.length_points]
         runs = {shape: durations.sample(lane, *shape, _SWEEP_RUNS) * table_error for shape in shapes}
         table.seed({shape: found.tolist() for shape, found in runs.items()})
         for run in range(_SWEEP_RUNS):
             for shape in shapes:
                 table.observe(*shape, round(float(runs[shape][run])))
+        tables[lane] = table.state()
+    return tables
+
+
+def cost_models(learnt: LearntTables) -> CostModels:
+    """The scheduler's own tables, as a server restores those that it has stored."""
+    models = CostModels()
+    models.add(MODEL, learnt[LaneKind.LIVE].length_points[-1])
+    for lane, state in learnt.items():
+        assert models.table(MODEL, lane).restore(state)
     return models

@@ -116,14 +116,22 @@ def check_lanes(record: Record, rules: Rules) -> Iterator[Finding]:
 
 
 def check_work_conservation(record: Record, rules: Rules) -> Iterator[Finding]:
-    """G6: no lane is idle while work waits that it may run."""
+    """G6: no lane is idle while work waits that it may run.
+
+    FLEX and BULK work with a deadline waits for bulk lanes or, once that comes near, for the live lane: that
+    it waits is only a fault if both are idle.
+    """
     for moment in moments(record):
         if moment.until_ns == moment.at_ns:
             continue
-        for lane in record.lanes:
+        idle = [lane for lane in record.lanes if moment.busy[lane.name] < lane.slots]
+        hurried = (
+            moment.hurried_rows if {kind for lane in idle for kind in lane.kinds} == set(LaneKind) else 0
+        )
+        for lane in idle:
             rows = moment.live_rows if LaneKind.LIVE in lane.kinds else 0
-            rows += moment.bulk_rows if LaneKind.BULK in lane.kinds else 0
-            if rows and moment.busy[lane.name] < lane.slots:
+            rows += hurried + (moment.patient_rows if LaneKind.BULK in lane.kinds else 0)
+            if rows:
                 idle_ns = moment.until_ns - moment.at_ns
                 yield Finding(moment.at_ns, f"{lane.name} idle for {idle_ns:,} ns while {rows:,} rows waited")
 

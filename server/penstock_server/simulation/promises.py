@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -10,6 +10,7 @@ from itertools import combinations
 import numpy as np
 
 from penstock_server.domain.lane import LaneKind
+from penstock_server.domain.tasks import RequestClass
 from penstock_server.simulation.record import BatchRecord, Record, WorkRecord
 from penstock_server.simulation.rules import Finding, Rules
 from penstock_server.simulation.timeline import moments, waiting_before
@@ -45,38 +46,46 @@ def check_live_is_not_blocked(record: Record, rules: Rules) -> Iterator[Finding]
 def check_two_units(record: Record, rules: Rules) -> Iterator[Finding]:
     """G2: a call is answered within two of the largest batches if all that is ahead of it fits into one.
 
-    Ahead of it: live rows that wait when it comes. Checked where calls cannot overtake each other, and for
-    rows of like lengths, which it pays to compute in one batch.
+    In general within one batch more than those ahead of it, and a bulk batch that is due. Ahead of it: live
+    rows that wait when it comes. Checked where calls cannot overtake each other and have like lengths; what
+    fits into a batch is then what the smallest batch had that left rows waiting.
     """
     live = [batch for batch in record.batches if _runs_live(record, batch)]
-    budget = rules.batch_tokens_max[LaneKind.LIVE]
     works = [work for work in record.works if work.is_live]
-    if not live or not _come_in_order(works):
+    if not any(not batch.is_bulk for batch in live) or not _come_in_order(works):
         return
     unit_ns = max(batch.end_ns - batch.start_ns for batch in live if not batch.is_bulk) + rules.gap_ns
-    # A bulk batch that is due goes between the two.
-    due_ns = max((batch.end_ns - batch.start_ns for batch in live if batch.is_bulk), default=0)
+    due_ns = max((batch.end_ns - batch.start_ns for batch in live if batch.is_bulk), default=0) + rules.gap_ns
+    full_rows = _rows_of_full_batches(record)
     planned = _last_planned(record)
     ahead: list[WorkRecord] = []
     for work in works:
         ahead = [*(other for other in ahead if planned.get(other, -1) > work.order), work]
-        lengths = np.concatenate([other.call.lengths for other in ahead])
-        is_one_batch = len(ahead) <= rules.lookahead_rows and len(lengths) * int(lengths.max()) <= budget
-        if not is_one_batch or lengths.max() > _ALIKE * lengths.min() or work.cancelled_ns is not None:
-            continue
+        batches = 1 + max(1, math.ceil(sum(other.rows for other in ahead) / full_rows))
         took_ns = (work.done_ns or 0) - work.submitted_ns
-        if took_ns > 2 * unit_ns + due_ns:
-            told = f"call {work.number} took {took_ns:,} ns with one batch ahead"
-            yield Finding(work.submitted_ns, f"{told}; two units are {2 * unit_ns + due_ns:,}")
+        if work.cancelled_ns is None and took_ns > batches * unit_ns + batches * due_ns:
+            told = f"call {work.number} took {took_ns:,} ns with {batches - 1} batches ahead"
+            yield Finding(work.submitted_ns, f"{told}; a batch takes {unit_ns:,} at most")
+
+
+def _rows_of_full_batches(record: Record) -> float:
+    """Rows of the smallest live batch that left live rows waiting; infinite if none did."""
+    full = math.inf
+    for batch, moment in waiting_before(record):
+        if not batch.is_bulk and moment.live_rows > batch.rows:
+            full = min(full, batch.rows)
+    return full
 
 
 def _come_in_order(works: list[WorkRecord]) -> bool:
-    """Whether no call can overtake another: one class, one tenant, one time until the deadline."""
+    """Whether no call can overtake another: one class, tenant and time until the deadline, like lengths."""
+    lengths = np.concatenate([work.call.lengths for work in works])
     kinds = {
         (work.served_class, work.call.tenant, (work.call.deadline_ns or 0) - work.call.arrival_ns)
         for work in works
     }
-    return len(kinds) == 1 and works[0].call.deadline_ns is not None
+    is_alike = bool(lengths.max() <= _ALIKE * lengths.min())
+    return len(kinds) == 1 and works[0].call.deadline_ns is not None and is_alike
 
 
 def check_bulk_share(record: Record, rules: Rules) -> Iterator[Finding]:
@@ -87,9 +96,8 @@ def check_bulk_share(record: Record, rules: Rules) -> Iterator[Finding]:
     """
     if not rules.bulk_share:
         return
-    bulk_ns = max((batch.live_cost_ns for batch in record.batches if batch.is_bulk), default=0.0)
     live_ns = max((batch.live_cost_ns for batch in record.batches if not batch.is_bulk), default=0.0)
-    slack_ns = (2 * bulk_ns + rules.bulk_share * live_ns) * _PREDICTION_SLACK
+    slack_ns = (2 * rules.bulk_unit_ns + rules.bulk_share * live_ns) * _PREDICTION_SLACK
     lead_ns = best_ns = 0.0
     for moment in moments(record):
         lead_ns += sum(batch.live_cost_ns for batch in moment.ended if batch.is_bulk)
@@ -129,9 +137,9 @@ class _Tenants:
 
     pairs: dict[tuple[str, str], _Pair] = field(default_factory=dict[tuple[str, str], _Pair])
 
-    def keep(self, waiting: Counter[str]) -> None:
+    def keep(self, waiting: set[str]) -> None:
         """Forgets pairs of which one does not wait any more, and begins those that now do."""
-        present = set(combinations(sorted(tenant for tenant, rows in waiting.items() if rows), 2))
+        present = set(combinations(sorted(waiting), 2))
         self.pairs = {names: self.pairs.get(names, _Pair()) for names in sorted(present)}
 
     def serve(self, tenant: str, cost_ns: float) -> None:
@@ -144,32 +152,62 @@ class _Tenants:
 def check_tenants_share(record: Record, rules: Rules) -> Iterator[Finding]:
     """G5: of two tenants that wait, none gets ahead of the other by more than it may.
 
-    That is twice a full batch or the quantum, over the smaller weight.
+    Whoever goes first may be ahead by the quantum and a full batch, over the smaller weight, and fall behind by
+    as much afterwards. LIVE_CRITICAL goes before all others,
+    so tenants who have some are left out; and so are moments at which fairness would make a call late that
+    was admitted.
     """
-    weights = {work.call.tenant: work.call.weight for work in record.works if work.is_live}
+    critical = {work.call.tenant for work in record.works if work.served_class is RequestClass.LIVE_CRITICAL}
+    weights = {
+        work.call.tenant: work.call.weight
+        for work in record.works
+        if not work.call.flow and work.call.tenant not in critical
+    }
     live = [batch for batch in record.batches if not batch.is_bulk]
     if len(weights) < 2 or not live:
         return
     full_ns = max(batch.live_cost_ns for batch in live)
-    bound_ns = 2 * max(full_ns, rules.quantum_ns) / min(weights.values()) * _PREDICTION_SLACK
+    bound_ns = 2 * (rules.quantum_ns + full_ns / min(weights.values())) * _PREDICTION_SLACK
     tenants = _Tenants()
     for batch, moment in waiting_before(record):
-        tenants.keep(moment.waiting_live)
+        tenants.keep({tenant for tenant, rows in moment.waiting_live.items() if rows and tenant in weights})
         for tenant, cost_ns in _costs_by_tenant(batch).items():
-            tenants.serve(tenant, cost_ns / weights[tenant])
+            tenants.serve(tenant, cost_ns / weights.get(tenant, 1.0))
         for names, pair in tenants.pairs.items():
-            if pair.spread_ns > bound_ns:
+            if pair.spread_ns > bound_ns and _least_slack_ns(record, batch) > bound_ns:
                 told = f"{names[0]!r} and {names[1]!r} both wait and are {pair.spread_ns:,.0f} ns apart"
                 yield Finding(batch.planned_ns, f"{told}; {bound_ns:,.0f} may be")
+            if pair.spread_ns > bound_ns:
                 pair.low_ns = pair.high_ns = pair.difference_ns
 
 
+def _least_slack_ns(record: Record, chosen: BatchRecord) -> float:
+    """By how much the tightest live call that waits would be early, if all ran in order of deadlines.
+
+    Calls cost what they were predicted to in the batches that they came into.
+    """
+    left: dict[WorkRecord, float] = {}
+    for batch in record.batches:
+        if batch.order >= chosen.order and batch.kind is LaneKind.LIVE:
+            for part in batch.parts:
+                cost_ns = max(batch.predicted_ns or 0, batch.live_cost_ns) * part.tokens / batch.tokens
+                left[part.work] = left.get(part.work, 0.0) + cost_ns
+    due_ns, least_ns = float(chosen.planned_ns), math.inf
+    waiting = (work for work in left if work.is_live and work.order < chosen.order)
+    for work in sorted(waiting, key=lambda work: work.call.deadline_ns or math.inf):
+        due_ns += left[work]
+        least_ns = min(least_ns, (work.call.deadline_ns or math.inf) - due_ns)
+    return least_ns
+
+
 def _costs_by_tenant(batch: BatchRecord) -> dict[str, float]:
+    """What tenants' calls cost the live lane, FLEX ones that were promoted included, jobs not."""
     costs: dict[str, float] = {}
     for part in batch.parts:
-        if part.work.is_live:
+        call = part.work.call
+        if batch.kind is LaneKind.LIVE and not call.flow:
             cost_ns = batch.live_cost_ns * part.tokens / batch.tokens
-            costs[part.work.call.tenant] = costs.get(part.work.call.tenant, 0.0) + cost_ns
+            costs[call.tenant] = costs.get(call.tenant, 0.0) + cost_ns
     return costs
 
 

@@ -23,17 +23,17 @@ class Rules:
     Attributes:
         batch_tokens_max: Padded tokens of a batch of several rows, by the lane that asked for it.
         bulk_share: Part of the live lane's time that waiting bulk work gets at least; 0 for none.
+        bulk_unit_ns: What the largest bulk batch would cost the live lane.
         late_share_max: Part of the admitted live calls that may be late.
         edge_ns: What passes between the last row's output and the answer.
         gap_ns: What a live batch costs beside its computing.
         quantum_ns: Device time that a tenant may be ahead of its share, over its weight.
-        lookahead_rows: How far ahead of the earliest deadline rows are looked for.
     """
 
     batch_tokens_max: Mapping[LaneKind, int]
     bulk_share: float
+    bulk_unit_ns: float
     late_share_max: float
     edge_ns: int
     gap_ns: int
-    lookahead_rows: int
     quantum_ns: int

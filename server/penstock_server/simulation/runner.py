@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import msgspec
 
 from penstock_server.domain.errors import InvalidRequest
+from penstock_server.domain.lane import LaneKind
 from penstock_server.scheduling.scheduler import Scheduler
 from penstock_server.simulation.adapter import (
-    batch_tokens_max,
-    bulk_share,
+    LearntTables,
     cost_models,
+    learnt_tables,
     production_policy,
-    quantum_ns,
     scheduler_limits,
 )
 from penstock_server.simulation.arrivals import Call, live_calls
@@ -60,6 +60,7 @@ class Setting:
         costs: True median durations.
         calls: The live calls.
         trace: The trace they are of, or None.
+        learnt: What the scheduler knows of costs at first.
         capacity: Calls a second that the live lane can compute at best; 0 without live calls.
         duration_ns: For how long work arrives.
     """
@@ -68,6 +69,7 @@ class Setting:
     costs: LaneCosts
     calls: tuple[Call, ...]
     trace: Trace | None
+    learnt: LearntTables
     capacity: float
     duration_ns: int
 
@@ -88,20 +90,27 @@ def prepare(scenario: Scenario) -> Setting:
     Raises:
         InvalidRequest: A file cannot be read or holds something else.
     """
-    costs = lane_costs(scenario.cost_table)
+    costs = _costs_of(scenario)
+    learnt = learnt_tables(TrueDurations(costs, scenario.noise, scenario.seed), scenario.table_error)
     live = scenario.live
     if live is None:
-        return Setting(scenario, costs, (), None, 0.0, scenario.duration_ns)
+        return Setting(scenario, costs, (), None, learnt, 0.0, scenario.duration_ns)
     capacity = _capacity(live, costs, scenario)
     if live.arrivals == "trace":
         assert live.trace is not None
         trace = read_trace(live.trace, live.tenants)
         duration_ns = min(scenario.duration_ns, trace.duration_ns)
         calls = tuple(call for call in trace.calls if call.arrival_ns < duration_ns)
-        return Setting(scenario, costs, calls, trace, capacity, duration_ns)
+        return Setting(scenario, costs, calls, trace, learnt, capacity, duration_ns)
     rate = live.rate if live.overload is None else live.overload * capacity
     calls = tuple(live_calls(live, rate, scenario.duration_ns, scenario.seed))
-    return Setting(scenario, costs, calls, None, capacity, scenario.duration_ns)
+    return Setting(scenario, costs, calls, None, learnt, capacity, scenario.duration_ns)
+
+
+def _costs_of(scenario: Scenario) -> LaneCosts:
+    """True durations; a serial lane computes live and bulk batches alike."""
+    costs = lane_costs(scenario.cost_table)
+    return LaneCosts(costs.live, costs.live) if scenario.machine.kind == "serial" else costs
 
 
 def run_policy(
@@ -121,7 +130,7 @@ def run_policy(
     scenario = _scenario_of(name, setting.scenario)
     loop = EventLoop()
     durations = TrueDurations(setting.costs, scenario.noise, scenario.seed)
-    policy = _policy_of(name, scenario, durations, scheduler)
+    policy = _policy_of(name, scenario, setting.learnt, scheduler)
     beside_bulk = scenario.noise.live_beside_bulk
     simulator = Simulator(policy, scenario.machine, durations, loop, beside_bulk=beside_bulk)
     if scenario.live is not None:
@@ -162,12 +171,12 @@ def _scenario_of(name: str, scenario: Scenario) -> Scenario:
     return scenario
 
 
-def _policy_of(name: str, scenario: Scenario, durations: TrueDurations, scheduler: type[Scheduler]) -> Policy:
+def _policy_of(name: str, scenario: Scenario, learnt: LearntTables, scheduler: type[Scheduler]) -> Policy:
     if name in _CHOICES:
         return PeerPolicy(_CHOICES[name](scenario.peers), scenario.peers)
     if name not in POLICIES:
         raise InvalidRequest(f"No policy {name!r}; there are {', '.join(POLICIES)}.")
-    return production_policy(scheduler, scenario, cost_models(durations, scenario.table_error))
+    return production_policy(scheduler, scenario, cost_models(learnt))
 
 
 def _job_sources(
@@ -201,14 +210,26 @@ def rules_of(run: Run) -> Rules:
     scenario = run.scenario
     limits = scheduler_limits(scenario)
     return Rules(
-        batch_tokens_max=batch_tokens_max(limits),
-        bulk_share=bulk_share(limits),
+        batch_tokens_max={
+            LaneKind.LIVE: max(limits.live_batch_tokens_max, limits.bulk_batch_tokens),
+            LaneKind.BULK: limits.bulk_batch_tokens,
+        },
+        bulk_share=limits.bulk_share,
+        bulk_unit_ns=_bulk_unit_ns(run, limits.bulk_batch_tokens),
         late_share_max=LATE_SHARE_MAX,
         edge_ns=round(scenario.machine.edge_us * 1000 / 2),
         gap_ns=round(scenario.machine.live_gap_us * 1000),
-        lookahead_rows=limits.lookahead_rows,
-        quantum_ns=quantum_ns(limits),
+        quantum_ns=limits.quantum_ns,
     )
+
+
+def _bulk_unit_ns(run: Run, budget: int) -> float:
+    """The dearest batch that can be made of the FLEX and BULK rows there were."""
+    lengths = {
+        length for work in run.record.works if not work.is_live for length in work.call.lengths.tolist()
+    }
+    live = run.setting.costs.live
+    return max((live.duration_ns(max(1, budget // length), length) for length in lengths), default=0.0)
 
 
 def is_peer(policy: str) -> bool:

@@ -63,7 +63,8 @@ class Simulator:
         sink.forget = lambda: self._works.pop(work, None)
         if call.cancel_ns is not None:
             self.loop.at(call.cancel_ns, lambda: self.cancel(work))
-        self._wake_all()
+        for kind in LaneKind:
+            self._wake(kind)
         return record
 
     def submit_at(self, call: Call, settled: Callable[[], None] | None = None) -> None:
@@ -94,6 +95,8 @@ class Simulator:
             part.work.sink.fail(
                 part.rows, DeadlineUnmeetable("The deadline passed while the request waited.")
             )
+        for kind in decision.wakes:
+            self._wake(kind)
         return decision.batch
 
     def run(self, lane: SimulatedLane, kind: LaneKind, plan: BatchPlan, done: Callable[[], None]) -> None:
@@ -114,9 +117,9 @@ class Simulator:
         """When the policy wants to be asked again."""
         return self._policy.wake_ns(self.loop.now_ns)
 
-    def _wake_all(self) -> None:
+    def _wake(self, kind: LaneKind) -> None:
         for driver in self._drivers:
-            driver.wake()
+            driver.wake(kind)
 
     def _record_batch(self, lane: SimulatedLane, kind: LaneKind, plan: BatchPlan) -> BatchRecord:
         parts = tuple(PartRecord(_record_of(part.work), part.rows) for part in plan.parts)
@@ -129,7 +132,7 @@ class Simulator:
             rows=plan.rows,
             padded_length=plan.padded_length,
             tokens=plan.tokens,
-            predicted_ns=getattr(plan, "predicted_ns", None) or None,
+            predicted_ns=plan.predicted_ns or None,
             live_cost_ns=self._durations.costs.live.duration_ns(plan.rows, plan.padded_length),
         )
         self.record.batches.append(batch)
@@ -145,8 +148,12 @@ class _Driver:
         self._is_idle = True
         self._timer: Timer | None = None
 
-    def wake(self) -> None:
-        """Hears that work has come; plans in an event of its own, as a task of the event loop would."""
+    def wake(self, kind: LaneKind) -> None:
+        """Hears of work for a kind of lane; plans in an event of its own, as a task of the server would."""
+        if self._is_idle and kind in self._lane.about.kinds:
+            self._ask_again()
+
+    def _ask_again(self) -> None:
         if self._is_idle:
             self._is_idle = False
             self._simulator.loop.at(self._simulator.loop.now_ns, self._step)
@@ -163,7 +170,7 @@ class _Driver:
         self._is_idle = True
         wake_ns = self._simulator.wake_ns()
         if wake_ns is not None:
-            self._timer = self._simulator.loop.at(wake_ns, self.wake)
+            self._timer = self._simulator.loop.at(wake_ns, self._ask_again)
 
 
 class _Sink:

@@ -26,6 +26,7 @@ class Moment:
         waiting: Rows that wait, by class.
         waiting_live: LIVE_CRITICAL and LIVE rows that wait, by tenant.
         waiting_flows: BULK rows that wait, by job.
+        hurried_rows: FLEX and BULK rows with a deadline that wait.
         busy: Batches that each lane was given and has not finished.
         ended: Batches that ended at ``at_ns``.
     """
@@ -36,6 +37,7 @@ class Moment:
     waiting_live: Counter[str]
     waiting_flows: Counter[str]
     busy: Counter[str]
+    hurried_rows: int = 0
     ended: list[BatchRecord] = field(default_factory=list[BatchRecord])
 
     @property
@@ -47,6 +49,11 @@ class Moment:
     def bulk_rows(self) -> int:
         """FLEX and BULK rows that wait."""
         return self.waiting[RequestClass.FLEX] + self.waiting[RequestClass.BULK]
+
+    @property
+    def patient_rows(self) -> int:
+        """Those of them without a deadline."""
+        return self.bulk_rows - self.hurried_rows
 
 
 class _Event(NamedTuple):
@@ -103,6 +110,8 @@ def _wait(state: Moment, work: WorkRecord, rows: int) -> None:
     state.waiting[work.served_class] += rows
     if work.is_live:
         state.waiting_live[work.call.tenant] += rows
+    elif work.call.deadline_ns is not None:
+        state.hurried_rows += rows
     if work.served_class is RequestClass.BULK:
         state.waiting_flows[work.call.flow] += rows
 
