@@ -150,10 +150,16 @@ def test_stall_moves_no_median_and_widens_the_upper_cost_a_little() -> None:
     assert 1.0 < table.predict(4, 40).upper_ns / same.predict(4, 40).upper_ns < 1.1
 
 
-def test_one_stall_in_a_hundred_leaves_medians_right_and_upper_costs_bounded() -> None:
+def test_one_stall_in_a_hundred_leaves_medians_right() -> None:
     table = taught(3000, stalls=0.01)
     assert np.median(np.abs(errors(table))) < 0.02
-    assert (table.upper_ns < 2.5 * table.median_ns).all()
+
+
+def test_stalls_that_come_often_do_not_make_the_upper_cost_useless() -> None:
+    table = taught(3000, stalls=0.05)
+    assert np.median(np.abs(errors(table))) < 0.03
+    cost = table.predict(2, 40)
+    assert 1.5 < cost.upper_ns / cost.median_ns < 2.1
 
 
 def test_upper_cost_follows_a_machine_that_becomes_restless() -> None:
