@@ -156,8 +156,8 @@ def test_one_stall_in_a_hundred_leaves_medians_right() -> None:
 
 
 def test_stalls_that_come_often_do_not_make_the_upper_cost_useless() -> None:
-    table = taught(3000, stalls=0.05)
-    assert np.median(np.abs(errors(table))) < 0.03
+    table = taught(3000, noise=0.15, stalls=0.05)
+    assert np.median(np.abs(errors(table))) < 0.1
     cost = table.predict(2, 40)
     assert 1.5 < cost.upper_ns / cost.median_ns < 2.1
 
