@@ -34,7 +34,7 @@ from benchmarks.texts import TextKind
 
 RESULT = ROOT / "docs" / "benchmarks" / "hybrid.json"
 # Works that only say something about servers with tenants, or with classes of work.
-_TAKES_PART = {"tenants": (PENSTOCK,), "saturated": (PENSTOCK, "triton", "triton-small")}
+_TAKES_PART = {"tenants": (PENSTOCK,), "saturated": (PENSTOCK, "triton", "triton-unbatched")}
 _QUICK_SECONDS, _QUICK_ROWS = 6.0, 512
 
 

@@ -66,18 +66,18 @@ def _infinity(folder: Path, deadline_s: float) -> Generator[Running]:
 
 
 _TRITON = TritonSettings(batch_rows=16, instances=1, threads=usable_cores(), delay_us=500)
-_TRITON_SMALL = TritonSettings(batch_rows=4, instances=usable_cores(), threads=1, delay_us=500)
+_TRITON_UNBATCHED = TritonSettings(batch_rows=1, instances=usable_cores(), threads=1, delay_us=0)
 CONTESTANTS = (
     Contestant(PENSTOCK, "penstock", None, _penstock, None, "penstock serve, its defaults; bulk as a job"),
     Contestant("triton", "triton", TRITON, partial(_triton, _TRITON), Shape(16, 6, True, True), str(_TRITON)),
     Contestant(
-        "triton-small",
+        "triton-unbatched",
         "triton",
         TRITON,
-        partial(_triton, _TRITON_SMALL),
-        Shape(4, 16, True, True),
-        str(_TRITON_SMALL),
+        partial(_triton, _TRITON_UNBATCHED),
+        Shape(1, 64, True, True),
+        str(_TRITON_UNBATCHED),
     ),
-    Contestant("infinity", "infinity", INFINITY, _infinity, Shape(32, 8, True, True), "batches of 32"),
+    Contestant("infinity", "infinity", INFINITY, _infinity, Shape(64, 16, True, True), "batches of 32"),
     Contestant("mosec", "mosec", MOSEC, mosec_server, Shape(1, 64, True, True), "a worker for each core"),
 )
