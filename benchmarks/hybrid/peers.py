@@ -28,7 +28,11 @@ dynamic_batching {{
   max_queue_delay_microseconds: {delay_us}
   priority_levels: 2
   default_priority_level: 2
-  default_queue_policy {{ timeout_action: REJECT, allow_timeout_override: true }}
+  default_queue_policy {{
+    timeout_action: REJECT
+    default_timeout_microseconds: {timeout_us}
+    allow_timeout_override: true
+  }}
 }}
 parameters {{ key: "folder", value: {{ string_value: "{folder}" }} }}
 parameters {{ key: "threads", value: {{ string_value: "{threads}" }} }}
@@ -41,6 +45,8 @@ import sys
 sys.path += os.environ["PYTHONPATH"].split(os.pathsep)
 from benchmarks.hybrid.servers.triton_model import TritonPythonModel
 """
+# A request's own limit counts only if there is a longer one here; longer than any of ours.
+_TRITON_TIMEOUT_US = 300_000_000
 # Of MiniLM-L6: optimum reads the shape of the model here, and nothing of it changes the graph.
 _MINILM_CONFIG = {
     "architectures": ["BertModel"],
@@ -100,6 +106,7 @@ def _write_repository(folder: Path, settings: TritonSettings) -> None:
         delay_us=settings.delay_us,
         folder=MODEL_FOLDER,
         width=WIDTH,
+        timeout_us=_TRITON_TIMEOUT_US,
     )
     (folder / "minilm" / "config.pbtxt").write_text(config, encoding="utf-8")
 
