@@ -76,8 +76,8 @@ def axis_to(tokens_max: int) -> Axis:
 
 
 _ROWS = Axis(ROW_POINTS)
-# MiniLM in fp32 on one AVX-512 thread, nanoseconds (decision record 0008): a batch at all, a token, and what each
-# of a row's tokens adds to each other one. Only the shape matters: the first batches scale it.
+# MiniLM in fp32 on one AVX-512 thread, nanoseconds (decision record 0008): a batch at all, a token, and what
+# each of a row's tokens adds to each other one. Only the shape matters: the first batches scale it.
 _PRIOR_BATCH_NS = 700_000.0
 _PRIOR_TOKEN_NS = 215_000.0
 _PRIOR_PAIR_NS = 100.0
