@@ -118,6 +118,7 @@ class LiveQueue:
         self._schedule = DeadlineTree()
         self._sequence = 0
         self._virtual_floor_ns = 0.0
+        self._turn_limit_ns = 0.0
 
     def __len__(self) -> int:
         return len(self._works)
@@ -235,6 +236,7 @@ class LiveQueue:
         if not self._units:
             return None
         unit = self._choose(free_ns)
+        self._put_off_riders(unit, free_ns)
         self._merge_others(unit, free_ns)
         unit.cost_ns = self._upper(unit, len(unit.members), unit.padded_length)
         self._charge(unit)
@@ -316,20 +318,20 @@ class LiveQueue:
         now = owner.virtual_ns if owner.rows else max(owner.virtual_ns, self._virtual_floor_ns)
         return now + float(owner.queue.total_cost()) / owner.weight
 
-    def _cut(self, work: _Work) -> Iterator[tuple[int, int, int]]:
-        """Cuts rows, longest first, into units by themselves: (first, end, rows of a full one)."""
+    def _cut(self, work: _Work) -> Iterator[tuple[int, int]]:
+        """Cuts rows, longest first, into full units by themselves: (first, end)."""
         first = 0
         while first < len(work.sorted_rows):
             full = self._rows_full(work.model, work.sorted_rows[first][0])
             end = min(first + full, len(work.sorted_rows))
-            yield first, end, full
+            yield first, end
             first = end
 
     def _cost_alone(self, work: _Work) -> int:
         grid = self._grids[work.model]
         return sum(
             self._reserved(grid.upper(end - first, work.sorted_rows[first][0]))
-            for first, end, _ in self._cut(work)
+            for first, end in self._cut(work)
         )
 
     def _share_shortage(self, work: _Work, cost_ns: int, free_ns: int, share: float) -> int | None:
@@ -376,7 +378,7 @@ class LiveQueue:
         key = (work.rank, work.urgency_ns, self._next_sequence())
         answer = self._judge(work, key, alone_ns, free_ns)
         if answer[0] == _ADMITTED:
-            unit = self._new_unit(work, key, self._rows_full(work.model, length), self._turn(work.tenant))
+            unit = self._new_unit(work.model, work.tenant, key, self._turn(work.tenant))
             self._add_member(unit, work, row, length)
         return answer
 
@@ -398,7 +400,7 @@ class LiveQueue:
         joins: list[tuple[int, _Unit]] = []
         for unit in near:
             rows, padded = len(unit.members) + 1, max(unit.padded_length, length)
-            if unit.tenant != work.tenant and not tag <= unit.tag + float(self._quantum_ns):
+            if unit.tenant != work.tenant and not abs(tag - unit.tag) <= float(self._quantum_ns):
                 continue
             if padded > unit.padded_length and rows > self._rows_full(unit.model, padded):
                 continue
@@ -416,27 +418,25 @@ class LiveQueue:
             return answer
         first_tag = self._turn(work.tenant)
         total_ns = 0
-        for first, end, full in self._cut(work):
+        for first, end in self._cut(work):
             tag = first_tag + float(total_ns) / self._tenants[work.tenant].weight
             key = (work.rank, work.urgency_ns, self._next_sequence())
-            unit = self._new_unit(work, key, full, tag)
+            unit = self._new_unit(work.model, work.tenant, key, tag)
             for length, row in work.sorted_rows[first:end]:
                 self._add_member(unit, work, row, length)
             total_ns += self._schedule.item(unit.key)[1]
         return _ADMITTED, 0, total_ns
 
-    def _new_unit(self, work: _Work, key: ScheduleKey, full: int, tag: float) -> _Unit:
-        unit = _Unit(key, work.model, work.tenant, full, tag)
+    def _new_unit(self, model: int, tenant: int, key: ScheduleKey, tag: float) -> _Unit:
+        unit = _Unit(key, model, tenant, 1, tag)
         self._units[key] = unit
         self._schedule.insert(key, NEVER, 0)
         return unit
 
     def _add_member(self, unit: _Unit, work: _Work, row: int, length: int) -> None:
         unit.members.append((work, row, length))
-        if length > unit.padded_length:
-            # The first row has opened the unit with its own number already.
-            if unit.padded_length:
-                unit.rows_full = self._rows_full(unit.model, length)
+        if length > unit.padded_length or len(unit.members) == 1:
+            unit.rows_full = self._rows_full(unit.model, length)
             unit.padded_length = length
         unit.cost_ns = self._upper(unit, len(unit.members), unit.padded_length)
         due_ns = min(self._schedule.item(unit.key)[0], self._due(work.deadline_ns))
@@ -495,10 +495,43 @@ class LiveQueue:
         ranked = [unit for key in keys if key[0] == head.key[0] for unit in (self._units[key],)]
         least = min(self._tenants[unit.tenant].virtual_ns for unit in ranked)
         self._virtual_floor_ns = max(self._virtual_floor_ns, least)
-        limit = least + float(self._quantum_ns)
-        best = next(unit for unit in ranked if self._tenants[unit.tenant].virtual_ns <= limit)
+        self._turn_limit_ns = least + float(self._quantum_ns)
+        best = next(unit for unit in ranked if not self._is_ahead(unit.tenant))
         cost_ns = self._schedule.item(best.key)[1]
         return best if self._schedule.least_slack_before(best.key) - free_ns >= cost_ns else head
+
+    def _is_ahead(self, tenant: int) -> bool:
+        return self._tenants[tenant].virtual_ns > self._turn_limit_ns
+
+    def _put_off_riders(self, unit: _Unit, free_ns: int) -> None:
+        """Moves rows of tenants that are ahead of their turn right behind a unit, if time allows."""
+        riders = [
+            member
+            for member in unit.members
+            if member[0].tenant != unit.tenant and self._is_ahead(member[0].tenant)
+        ]
+        if not riders:
+            return
+        kept = [member for member in unit.members if member not in riders]
+        key = (unit.key[0], unit.key[1], self._next_sequence())
+        costs = [
+            self._reserved(self._upper(unit, len(members), max(length for _, _, length in members)))
+            for members in (kept, riders)
+        ]
+        added_ns = sum(costs) - self._schedule.item(unit.key)[1]
+        due_ns = min(self._due(work.deadline_ns) for work, _, _ in riders)
+        if free_ns + self._schedule.cost_before(key) + added_ns > due_ns:
+            return
+        if self._schedule.least_slack_after(key) - free_ns < added_ns:
+            return
+        owner = riders[0][0].tenant
+        behind = self._new_unit(unit.model, owner, key, self._tenants[owner].virtual_ns)
+        unit.members = kept
+        self._settle(unit)
+        for work, _, _ in riders:
+            work.units.append(behind)
+        behind.members = riders
+        self._settle(behind)
 
     def _merge_others(self, unit: _Unit, free_ns: int) -> None:
         for key in self._schedule.keys()[:_MERGED_LOOKAHEAD]:
@@ -510,7 +543,7 @@ class LiveQueue:
     def _merge(self, unit: _Unit, other: _Unit, free_ns: int) -> None:
         if other.model != unit.model or other.key[0] != unit.key[0]:
             return
-        if other.tenant != unit.tenant and other.tag > unit.tag + float(self._quantum_ns):
+        if other.tenant != unit.tenant and self._is_ahead(other.tenant):
             return
         padded = max(unit.padded_length, other.padded_length)
         rows = len(unit.members) + len(other.members)

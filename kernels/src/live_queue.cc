@@ -1,6 +1,7 @@
 #include "penstock/live_queue.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 namespace penstock {
@@ -163,12 +164,12 @@ Answer LiveQueue::place_row(const Arrival& arrival, std::int32_t work, std::size
   const ScheduleKey key{rank_of(arrival.request_class), arrival.urgency_ns, sequence_++};
   const Answer answer = judge(arrival, key, alone_ns);
   if (answer.verdict != Verdict::kAdmitted) return answer;
-  add_member(new_unit(arrival, key, rows_full(arrival.model, length), turn(arrival.tenant)), work, index);
+  add_member(new_unit(arrival.model, arrival.tenant, key, turn(arrival.tenant)), work, index);
   return answer;
 }
 
 bool LiveQueue::may_join(const Arrival& arrival, const Unit& unit, double tag) const noexcept {
-  return unit.tenant == arrival.tenant || tag <= unit.tag + static_cast<double>(limits_.quantum_ns);
+  return unit.tenant == arrival.tenant || std::abs(tag - unit.tag) <= static_cast<double>(limits_.quantum_ns);
 }
 
 // Open units in which a row of this length costs less than `below_ns`: the cheapest first, then the latest.
@@ -206,7 +207,8 @@ Answer LiveQueue::place_units(const Arrival& arrival, std::int32_t work) {
   for (std::size_t at = 0; at < sorted_.size();) {
     const std::int64_t full = rows_full(arrival.model, sorted_[at].first);
     const double tag = first_tag + static_cast<double>(cost_ns) / tenants_[arrival.tenant].weight;
-    const std::int32_t unit = new_unit(arrival, {start.rank, start.urgency_ns, sequence_++}, full, tag);
+    const ScheduleKey key{start.rank, start.urgency_ns, sequence_++};
+    const std::int32_t unit = new_unit(arrival.model, arrival.tenant, key, tag);
     const std::size_t end = std::min(sorted_.size(), at + static_cast<std::size_t>(full));
     for (; at < end; ++at) add_member(unit, work, at);
     cost_ns += schedule_.cost(units_[unit].node);
@@ -249,7 +251,7 @@ void LiveQueue::account(const Arrival& arrival, std::int32_t handle, std::int64_
   if (work.deadline_ns < kNever) watch(handle);
 }
 
-std::int32_t LiveQueue::new_unit(const Arrival& arrival, const ScheduleKey& key, std::int64_t full, double tag) {
+std::int32_t LiveQueue::new_unit(std::int32_t model, std::int32_t tenant, const ScheduleKey& key, double tag) {
   std::int32_t handle;
   if (free_units_.empty()) {
     handle = static_cast<std::int32_t>(units_.size());
@@ -260,11 +262,10 @@ std::int32_t LiveQueue::new_unit(const Arrival& arrival, const ScheduleKey& key,
   }
   Unit& unit = units_[handle];
   unit.node = schedule_.insert(key, kNever, 0);
-  unit.model = arrival.model;
+  unit.model = model;
   unit.rank = key.rank;
-  unit.tenant = arrival.tenant;
+  unit.tenant = tenant;
   unit.padded_length = 0;
-  unit.rows_full = full;
   unit.tag = tag;
   unit.is_open = false;
   unit.members.clear();
@@ -282,9 +283,8 @@ void LiveQueue::add_member(std::int32_t handle, std::int32_t work, std::size_t i
   const auto [length, row] = sorted_[index];
   close(handle);
   unit.members.push_back({work, row, length});
-  if (length > unit.padded_length) {
-    // The first row has opened the unit with its own number already.
-    if (unit.padded_length) unit.rows_full = rows_full(unit.model, length);
+  if (length > unit.padded_length || unit.members.size() == 1) {
+    unit.rows_full = rows_full(unit.model, length);
     unit.padded_length = length;
   }
   unit.cost_ns = upper(unit, static_cast<std::int64_t>(unit.members.size()), unit.padded_length);

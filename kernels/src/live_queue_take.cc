@@ -151,15 +151,48 @@ std::int32_t LiveQueue::choose(std::int64_t free_ns) {
     is_first = false;
   }
   virtual_floor_ns_ = std::max(virtual_floor_ns_, least);
-  const double limit = least + static_cast<double>(limits_.quantum_ns);
+  turn_limit_ns_ = least + static_cast<double>(limits_.quantum_ns);
   const std::pair<ScheduleKey, std::int32_t>* best = nullptr;
   for (const std::int32_t tenant : owners_[rank]) {
-    if (tenants_[tenant].virtual_ns > limit) continue;
+    if (is_ahead(tenant)) continue;
     const auto& first = *tenants_[tenant].units[rank].begin();
     if (!best || first.first < best->first) best = &first;
   }
   const std::int64_t cost_ns = schedule_.cost(units_[best->second].node);
   return schedule_.least_slack_before(best->first) - free_ns >= cost_ns ? best->second : head;
+}
+
+// Moves rows of tenants that are ahead of their turn out of a unit of another tenant, right behind it in the
+// schedule, if all stays in time: two batches cost more than one.
+void LiveQueue::put_off_riders(std::int32_t handle, std::int64_t free_ns) {
+  std::vector<Member> kept, riders;
+  for (const Member& member : units_[handle].members) {
+    const std::int32_t tenant = works_[member.work].tenant;
+    (tenant != units_[handle].tenant && is_ahead(tenant) ? riders : kept).push_back(member);
+  }
+  if (riders.empty()) return;
+  std::int32_t kept_length = 0, riders_length = 0;
+  std::int64_t due_ns = kNever;
+  for (const Member& member : kept) kept_length = std::max(kept_length, member.length);
+  for (const Member& member : riders) {
+    riders_length = std::max(riders_length, member.length);
+    due_ns = std::min(due_ns, due(works_[member.work].deadline_ns));
+  }
+  const Unit& unit = units_[handle];
+  const ScheduleKey key{unit.rank, schedule_.key(unit.node).urgency_ns, sequence_++};
+  const auto cost = [&](const std::vector<Member>& members, std::int32_t length) {
+    return reserved(upper(unit, static_cast<std::int64_t>(members.size()), length));
+  };
+  const std::int64_t added_ns = cost(kept, kept_length) + cost(riders, riders_length) - schedule_.cost(unit.node);
+  if (free_ns + schedule_.cost_before(key) + added_ns > due_ns) return;
+  if (schedule_.least_slack_after(key) - free_ns < added_ns) return;
+  const std::int32_t owner = works_[riders.front().work].tenant;
+  const std::int32_t behind = new_unit(unit.model, owner, key, tenants_[owner].virtual_ns);
+  units_[handle].members = std::move(kept);
+  settle(handle);
+  for (const Member& member : riders) works_[member.work].units.push_back(behind);
+  units_[behind].members = std::move(riders);
+  settle(behind);
 }
 
 // Fills a unit up with whole units nearby, where one batch costs less than two.
@@ -177,7 +210,7 @@ bool LiveQueue::merge(std::int32_t handle, std::int32_t other_handle, std::int64
   Unit& unit = units_[handle];
   Unit& other = units_[other_handle];
   if (other.model != unit.model || other.rank != unit.rank) return false;
-  if (other.tenant != unit.tenant && other.tag > unit.tag + static_cast<double>(limits_.quantum_ns)) return false;
+  if (other.tenant != unit.tenant && is_ahead(other.tenant)) return false;
   const std::int32_t padded = std::max(unit.padded_length, other.padded_length);
   const std::int64_t rows = static_cast<std::int64_t>(unit.members.size() + other.members.size());
   if (rows > (padded == unit.padded_length ? unit.rows_full : rows_full(unit.model, padded))) return false;
@@ -237,6 +270,7 @@ std::optional<Batch> LiveQueue::take(std::int64_t free_ns) {
   rows_.clear();
   if (schedule_.empty()) return std::nullopt;
   const std::int32_t handle = choose(free_ns);
+  put_off_riders(handle, free_ns);
   merge_others(handle, free_ns);
   Unit& unit = units_[handle];
   unit.cost_ns = upper(unit, static_cast<std::int64_t>(unit.members.size()), unit.padded_length);

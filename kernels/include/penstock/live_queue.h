@@ -70,7 +70,8 @@ struct Batch {
 // admitted is on time if no batch exceeds its upper cost, whatever arrives later and whatever is cancelled.
 //
 // Fairness: a tenant's virtual time grows with the cost of its rows over its weight; units are taken from tenants
-// within a quantum of the least one, earliest first. A row joins only units whose turn is about its own.
+// within a quantum of the least one, earliest first. Rows of others that are beyond it are put off, into a unit of
+// their own, when the unit in which they ride is taken. A row joins only units whose turn is about its own.
 //
 // Deterministic; not thread-safe. n is the number of waiting units, u of rows in a unit.
 class LiveQueue {
@@ -179,7 +180,7 @@ class LiveQueue {
   void account(const Arrival& arrival, std::int32_t work, std::int64_t cost_ns);
   void leave(std::int32_t work, std::int64_t rows, std::int64_t tokens);
   void free_if_done(std::int32_t work);
-  std::int32_t new_unit(const Arrival& arrival, const ScheduleKey& key, std::int64_t rows_full, double tag);
+  std::int32_t new_unit(std::int32_t model, std::int32_t tenant, const ScheduleKey& key, double tag);
   void add_member(std::int32_t unit, std::int32_t work, std::size_t index);
   void drop_from(std::int32_t unit, std::int32_t work);
   void settle(std::int32_t unit);
@@ -191,6 +192,8 @@ class LiveQueue {
   double turn(std::int32_t tenant) const noexcept;
 
   std::int32_t choose(std::int64_t free_ns);
+  bool is_ahead(std::int32_t tenant) const noexcept { return tenants_[tenant].virtual_ns > turn_limit_ns_; }
+  void put_off_riders(std::int32_t unit, std::int64_t free_ns);
   void merge_others(std::int32_t unit, std::int64_t free_ns);
   bool merge(std::int32_t unit, std::int32_t other, std::int64_t free_ns);
   void charge(const Unit& unit);
@@ -212,6 +215,7 @@ class LiveQueue {
   std::size_t works_with_deadline_ = 0;
   std::int64_t sequence_ = 0;
   double virtual_floor_ns_ = 0;
+  double turn_limit_ns_ = 0;  // tenants beyond it are not to be served now
   std::int64_t class_rows_[kClasses] = {};
   std::int64_t class_tokens_[kClasses] = {};
 

@@ -54,7 +54,7 @@ class Refusals:
         """The time until there is room, by up to a fifth more or less."""
         self._made += 1
         spread = 2 * (self._made * _GOLDEN_RATIO % 1.0) - 1
-        return min(_RETRY_AFTER_MAX_S, max(_RETRY_AFTER_MIN_S, drain_s * (1 + _JITTER * spread)))
+        return min(_RETRY_AFTER_MAX_S, max(_RETRY_AFTER_MIN_S, drain_s)) * (1 + _JITTER * spread)
 
 
 def too_large(request_class: RequestClass, tokens: int, most: int) -> InvalidRequest:

@@ -7,8 +7,8 @@ class BulkCredit:
     """Time of the live lane that FLEX and BULK have coming.
 
     Grows with the time that live batches take while bulk work waits, falls by what bulk batches would have
-    cost the live lane wherever they ran, and never exceeds one batch: a share that idle cycles have met
-    already is not paid twice, and no burst of bulk batches follows a long live one.
+    cost the live lane wherever they ran, and stops at about one batch: a share that idle cycles have met
+    already is not paid twice, and no burst of bulk batches follows a time in which none could run.
 
     Args:
         share: Of the live lane's time, at least 0 and below 1.
@@ -23,7 +23,9 @@ class BulkCredit:
 
     def grow(self, live_ns: int, unit_ns: int) -> None:
         """Takes a live batch of ``live_ns`` that ran while a bulk batch of ``unit_ns`` waited."""
-        self._credit_ns = min(self._credit_ns + self.rate * live_ns, float(unit_ns))
+        earned_ns = self.rate * live_ns
+        # What is earned beyond a batch counts for the next one; what waited unused does not grow.
+        self._credit_ns = min(self._credit_ns, float(unit_ns)) + earned_ns
 
     def fall(self, bulk_ns: int) -> None:
         """Takes a bulk batch that has run, at its cost on the live lane."""
