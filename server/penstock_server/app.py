@@ -30,6 +30,7 @@ from penstock_server.observability.observer import SILENT
 from penstock_server.runtime.cost_keeper import CostKeeper
 from penstock_server.runtime.cost_store import CostStore
 from penstock_server.runtime.data_folder import lock_folder
+from penstock_server.runtime.deferral import Deferral
 from penstock_server.runtime.dispatcher import Dispatcher
 from penstock_server.runtime.inference import Inference
 from penstock_server.runtime.job_service import BulkJobs, bulk_limits
@@ -93,6 +94,14 @@ class PenstockServer:
         )
         tokenizers = TokenizerLimits(config.text.tokenizer_cache_bytes, config.tokenising_threads())
         self._models = ModelTable(ModelRepository(config.models_dir), self._lanes, tokenizers)
+        self._bulk = BulkJobs(
+            config.data_dir / "bulk",
+            bulk_limits(config.bulk),
+            models=self._models,
+            submitter=self._dispatcher,
+            clock=self._clock,
+        )
+        self._deferral = Deferral(self._bulk.uploads, self._bulk.jobs)
         self._inference = Inference(
             self._models,
             self._dispatcher,
@@ -102,17 +111,11 @@ class PenstockServer:
             tokenizer_threads=config.text.tokenizer_threads,
             observer=observer,
             router=Router(config.routing),
+            deferral=self._deferral,
         )
         has_certificates = config.tls is not None and config.tls.client_ca is not None
         self._callers = CallerReader(metadata_keys(config.routing), has_certificates=has_certificates)
         self._streams = StreamHandler(self._inference, config.requests, self._clock, self._callers)
-        self._bulk = BulkJobs(
-            config.data_dir / "bulk",
-            bulk_limits(config.bulk),
-            models=self._models,
-            submitter=self._dispatcher,
-            clock=self._clock,
-        )
         self._health = HealthReporter()
         self._edge = EdgeInterceptor(self._clock, lambda: self._is_draining, observer)
         self._is_open = False
@@ -166,6 +169,7 @@ class PenstockServer:
         self._streams.drain()
         await self._bulk.drain()
         await self._stop_serving()
+        await self._deferral.close()
         await self._bulk.close()
         await self._models.close()
         await self._dispatcher.close()

@@ -154,6 +154,7 @@ def info_to_proto(info: AnswerInfo) -> common_pb2.AnswerInfo:
         ),
         tokens=info.tokens,
         truncated_rows=info.truncated_rows,
+        job_id=info.job_id,
         explanation=None if explanation is None else explanation_to_proto(explanation),
     )
 
@@ -215,15 +216,15 @@ def classifications_to_proto(answers: Classifications) -> list[common_pb2.Classi
     ]
 
 
-def vectors_of(answer: Answer) -> Vectors:
-    """The vectors of an embed answer."""
-    assert isinstance(answer.outcome, Vectors)
+def vectors_of(answer: Answer) -> Vectors | None:
+    """The vectors of an embed answer; None if a job computes them."""
+    assert answer.outcome is None or isinstance(answer.outcome, Vectors)
     return answer.outcome
 
 
-def classifications_of(answer: Answer) -> Classifications:
-    """The labels of a classify answer."""
-    assert isinstance(answer.outcome, Classifications)
+def classifications_of(answer: Answer) -> Classifications | None:
+    """The labels of a classify answer; None if a job computes them."""
+    assert answer.outcome is None or isinstance(answer.outcome, Classifications)
     return answer.outcome
 
 

@@ -49,6 +49,8 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             request.model, task, codec.options_from_proto(request.options), rows, context
         )
         vectors = codec.vectors_of(answer)
+        if vectors is None:
+            return inference_pb2.EmbedResponse(info=codec.info_to_proto(answer.info))
         return inference_pb2.EmbedResponse(
             embeddings=codec.embeddings_to_proto(vectors, vector_format),
             dimensions=vectors.values.shape[1],
@@ -64,8 +66,11 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         answer = await self._answer(
             request.model, task, codec.options_from_proto(request.options), rows, context
         )
+        labels = codec.classifications_of(answer)
+        if labels is None:
+            return inference_pb2.ClassifyResponse(info=codec.info_to_proto(answer.info))
         return inference_pb2.ClassifyResponse(
-            classifications=codec.classifications_to_proto(codec.classifications_of(answer)),
+            classifications=codec.classifications_to_proto(labels),
             info=codec.info_to_proto(answer.info),
         )
 

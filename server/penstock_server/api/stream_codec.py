@@ -9,7 +9,7 @@ from penstock.v1 import common_pb2, inference_pb2
 from penstock_server.api import codec
 from penstock_server.api.status import status_of
 from penstock_server.config import RequestLimits
-from penstock_server.domain.answer import Answer, Vectors
+from penstock_server.domain.answer import Answer, Classifications, Vectors
 from penstock_server.domain.errors import InvalidRequest, PenstockError
 from penstock_server.domain.model import ModelKey
 from penstock_server.domain.tasks import RequestOptions, TaskOptions
@@ -121,6 +121,7 @@ def _write_answer(
     if isinstance(answer.outcome, Vectors):
         message.embedding.CopyFrom(codec.embeddings_to_proto(answer.outcome, vector_format)[0])
     else:
+        assert isinstance(answer.outcome, Classifications)
         message.classification.CopyFrom(codec.classifications_to_proto(answer.outcome)[0])
     message.info.CopyFrom(codec.info_to_proto(answer.info))
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from penstock_server.commands.output import print_table
+from penstock_server.commands.output import info_fields, print_json, print_table
+from penstock_server.commands.session import Session
 
 if TYPE_CHECKING:
     from penstock import AnswerInfo, BatchExplanation, Explanation
@@ -21,6 +22,14 @@ def print_explanation(info: AnswerInfo) -> None:
         return
     click.echo()
     print_table(_COLUMNS, [_batch_row(batch) for batch in explanation.batches], _notes(info, explanation))
+
+
+def print_deferred(session: Session, info: AnswerInfo) -> None:
+    """Tells that a job computes the texts, and how to get its results."""
+    if session.as_json:
+        print_json(info_fields(info))
+    else:
+        click.echo(f"The server computes this as a job: penstock bulk results {info.job_id}")
 
 
 def _batch_row(batch: BatchExplanation) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from penstock_server.commands.explained import print_explanation
+from penstock_server.commands.explained import print_deferred, print_explanation
 from penstock_server.commands.output import (
     answer_fields,
     answer_line,
@@ -74,7 +74,9 @@ def embed(
             normalize=normalize,
             explain=explain,
         )
-    if session.as_json:
+    if vectors.info.job_id:
+        print_deferred(session, vectors.info)
+    elif session.as_json:
         info = info_fields(vectors.info)
         print_json({**info, "dimensions": vectors.dimensions, "embeddings": vectors.tolist()})
     else:
@@ -111,7 +113,9 @@ def classify(
             top_k=top_k,
             explain=explain,
         )
-    if session.as_json:
+    if answers.info.job_id:
+        print_deferred(session, answers.info)
+    elif session.as_json:
         info = info_fields(answers.info)
         print_json({**info, "classifications": [answer_fields(answer) for answer in answers]})
     else:

@@ -98,6 +98,7 @@ def info_fields(info: AnswerInfo) -> dict[str, Any]:
         "tokens": info.tokens,
         "truncated_rows": info.truncated_rows,
         "timings": asdict(info.timings),
+        **({"job_id": info.job_id} if info.job_id else {}),
         **({} if info.explanation is None else {"explanation": asdict(info.explanation)}),
     }
 

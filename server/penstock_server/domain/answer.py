@@ -26,6 +26,7 @@ class AnswerInfo:
         tokens: Tokens computed, without padding.
         truncated_rows: Rows that were cut to the limit.
         explanation: What happened to the request; None unless it asked.
+        job_id: The job that computes the request after the call; empty if the call has its answer.
     """
 
     model: ModelKey
@@ -37,6 +38,7 @@ class AnswerInfo:
     tokens: int
     truncated_rows: int
     explanation: Explanation | None = None
+    job_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,10 @@ class Classifications:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answers of a request's rows, in their order, with what is said of them."""
+    """The answers of a request's rows, in their order, with what is said of them.
 
-    outcome: Vectors | Classifications
+    ``outcome`` is None where a job computes them: ``info.job_id`` names it.
+    """
+
+    outcome: Vectors | Classifications | None
     info: AnswerInfo

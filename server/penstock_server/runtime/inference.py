@@ -23,6 +23,7 @@ from penstock_server.models.heads import check_options
 from penstock_server.models.loaded import LoadedModel
 from penstock_server.observability.observer import SILENT, Observer
 from penstock_server.runtime.clock import Clock
+from penstock_server.runtime.deferral import MARGIN_NS, Deferral
 from penstock_server.runtime.dispatcher import Dispatcher
 from penstock_server.runtime.model_table import ModelTable
 from penstock_server.runtime.request_checks import (
@@ -74,6 +75,7 @@ class Inference:
         tokenizer_threads: int,
         observer: Observer = SILENT,
         router: Router = UNROUTED,
+        deferral: Deferral | None = None,
     ) -> None:
         self._models = models
         self._dispatcher = dispatcher
@@ -82,6 +84,7 @@ class Inference:
         self._clock = clock
         self._observer = observer
         self._router = router
+        self._deferral = deferral
         self._executor = ThreadPoolExecutor(tokenizer_threads, thread_name_prefix="tokenise")
         self._waiting_chars = 0
 
@@ -125,7 +128,25 @@ class Inference:
         with ticket.counted(len(rows)):
             self._check(call, rows)
             await self._submit_rows(ticket, call, rows)
+        if self._can_defer(ticket, rows) and not await self._done_in_time(ticket, call):
+            return await self._defer(ticket, call, rows)
         return await ticket.answer()
+
+    def _can_defer(self, ticket: RequestTicket, rows: Sequence[TextRow]) -> bool:
+        return ticket.is_demoted_to_bulk and self._deferral is not None and self._deferral.can_take(rows)
+
+    @staticmethod
+    async def _done_in_time(ticket: RequestTicket, call: InferenceCall) -> bool:
+        """Waits until there is just time left to make a job of a call; whether its answer is there."""
+        return call.deadline_ns is None or await ticket.done_by(call.deadline_ns - MARGIN_NS)
+
+    async def _defer(self, ticket: RequestTicket, call: InferenceCall, rows: Sequence[TextRow]) -> Answer:
+        """Makes a job of a call that will not be computed while it lasts."""
+        assert self._deferral is not None
+        ticket.cancel()
+        with ticket.counted(len(rows)):
+            job_id = await self._deferral.defer(call, rows)
+        return ticket.answer_of_job(job_id)
 
     async def _submit_rows(self, ticket: RequestTicket, call: InferenceCall, rows: Sequence[TextRow]) -> None:
         """Tokenises and queues a request, or its rule's cheaper version of it if there is no room."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 
 import msgspec
@@ -131,6 +131,30 @@ class RequestTicket:
         info = self._info(self._work)
         self._observer.answered(self._call.method, self._call.options.tenant, self._rows, info)
         return Answer(outcome, info)
+
+    @property
+    def is_demoted_to_bulk(self) -> bool:
+        """Whether it asked for a more urgent class and waits as BULK."""
+        work = self._work
+        return work is not None and work.request_class is RequestClass.BULK is not self._asked_class
+
+    async def done_by(self, when_ns: int) -> bool:
+        """Waits for the answer until a time; whether it is there. Cancelling the wait drops the rows."""
+        left_s = max(0, when_ns - self._clock.now_ns()) / 1e9
+        with self.counted(self._rows):
+            try:
+                await asyncio.wait((self._done,), timeout=left_s)
+            except asyncio.CancelledError:
+                self.cancel()
+                raise
+        return self._done.done()
+
+    def answer_of_job(self, job_id: str) -> Answer:
+        """The answer of a call whose rows a job computes; ``cancel`` was called."""
+        assert self._work is not None
+        self.not_answered(self._rows, "DEFERRED")
+        info = self._info(self._work)
+        return Answer(None, replace(info, job_id=job_id, tokens=0, queue_ns=0, compute_ns=0))
 
     def counted(self, rows: int) -> Counted:
         """Tells the observer if what is done within ends without an answer."""

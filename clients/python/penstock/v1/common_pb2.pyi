@@ -109,6 +109,8 @@ class _OverloadPolicyEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper.
     OVERLOAD_POLICY_DEMOTE_TO_BULK: _OverloadPolicy.ValueType  # 3
     """Compute it as BULK instead; the answer's served_class says so. If it cannot be computed while the call
     lasts, the answer holds no results but AnswerInfo.job_id: a job of one request, to be read with ReadResults.
+    That takes half a second of the call's time. Not for texts of streams, and not for calls in which some texts
+    are pairs and others not.
     """
 
 class OverloadPolicy(_OverloadPolicy, metaclass=_OverloadPolicyEnumTypeWrapper):
@@ -123,6 +125,8 @@ OVERLOAD_POLICY_DEMOTE_TO_FLEX: OverloadPolicy.ValueType  # 2
 OVERLOAD_POLICY_DEMOTE_TO_BULK: OverloadPolicy.ValueType  # 3
 """Compute it as BULK instead; the answer's served_class says so. If it cannot be computed while the call
 lasts, the answer holds no results but AnswerInfo.job_id: a job of one request, to be read with ReadResults.
+That takes half a second of the call's time. Not for texts of streams, and not for calls in which some texts
+are pairs and others not.
 """
 global___OverloadPolicy = OverloadPolicy
 
@@ -284,7 +288,9 @@ class RequestOptions(google.protobuf.message.Message):
     or too small for the special tokens.
     """
     tenant: builtins.str
-    """Who pays for the request, for fair sharing; at most 128 bytes. Ignored where credentials name the tenant."""
+    """Who pays for the request, for fair sharing: printable, at most 128 bytes; INVALID_ARGUMENT otherwise. Ignored
+    where the client's certificate (its common name) or the metadata penstock-tenant names the tenant.
+    """
     explain: builtins.bool
     """Tell in the answer what happened to the request, in AnswerInfo.explanation. Not for jobs: UNIMPLEMENTED."""
     def __init__(
