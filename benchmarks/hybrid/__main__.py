@@ -20,7 +20,9 @@ from tempfile import TemporaryDirectory
 import click
 
 from benchmarks.hybrid import report
-from benchmarks.hybrid.contestants import BARE, CONTESTANTS, PENSTOCK, Contestant
+from benchmarks.hybrid.agreement import agreement
+from benchmarks.hybrid.clients.calls import MODEL
+from benchmarks.hybrid.contestants import BARE, CONTESTANTS, PENSTOCK, Contestant, penstock_with
 from benchmarks.hybrid.corpora import Corpora, write_corpora
 from benchmarks.hybrid.peers import MODEL_FOLDER
 from benchmarks.hybrid.plan import Plan
@@ -49,6 +51,7 @@ _QUICK_SECONDS, _QUICK_ROWS = 6.0, 512
 )
 @click.option("--rows", type=click.IntRange(1, 100_000), default=4_096, help="Rows of each throughput run.")
 @click.option("--deadline-ms", type=click.FloatRange(1, 60_000), default=500.0, help="Of calls in overload.")
+@click.option("--int8", "int8_model", help="A model of Penstock's folder that takes part in throughput, too.")
 @click.option("--seed", type=int, default=1, help="Of arrivals and texts.")
 @click.option("--quick", is_flag=True, help="One round of short stretches: shows that it runs, no more.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
@@ -64,6 +67,7 @@ def main(
     rate: float,
     rows: int,
     deadline_ms: float,
+    int8_model: str | None,
     seed: int,
     quick: bool,
     as_json: bool,
@@ -75,6 +79,8 @@ def main(
     if write and (quick or only):
         raise click.UsageError("--write keeps the whole comparison: leave out --quick and --only")
     works, contestants = _chosen(only)
+    if int8_model is not None:
+        contestants.append(penstock_with(int8_model))
     if quick:
         seconds, rounds, rows = min(seconds, _QUICK_SECONDS), 1, min(rows, _QUICK_ROWS)
     kinds = (TextKind.MIXED,) if quick else (TextKind.MIXED, TextKind.SENTENCES, TextKind.REVIEWS)
@@ -83,7 +89,10 @@ def main(
     machine = describe_machine()
     absent = _prepare(contestants)
     present = [contestant for contestant in contestants if contestant.name not in absent]
-    outcomes = list(_measure(works, present, _has_bare(only), plan))
+    with TemporaryDirectory(prefix="hybrid-texts-") as name:
+        corpora = write_corpora(Path(name), plan.texts, plan.bulk_rows)
+        outcomes = list(_measure(works, present, _has_bare(only), plan, corpora, Path(name)))
+        agreeing = None if int8_model is None else agreement(penstock_with(int8_model), MODEL, corpora)
     result = {
         "started": started,
         "machine": machine,
@@ -91,6 +100,7 @@ def main(
         "model_sha256": hashlib.sha256((MODEL_FOLDER / "model.onnx").read_bytes()).hexdigest(),
         "contestants": {contestant.name: contestant.setup for contestant in present},
         "absent": absent,
+        "int8_agreement": agreeing,
         "summary": report.summary(outcomes),
         "turns": [asdict(outcome) for outcome in outcomes],
     }
@@ -126,27 +136,29 @@ def _prepare(contestants: Sequence[Contestant]) -> dict[str, str]:
 
 
 def _measure(
-    works: Sequence[str], contestants: Sequence[Contestant], has_bare: bool, plan: Plan
+    works: Sequence[str],
+    contestants: Sequence[Contestant],
+    has_bare: bool,
+    plan: Plan,
+    corpora: Corpora,
+    folder: Path,
 ) -> Iterator[Outcome]:
-    with TemporaryDirectory(prefix="hybrid-texts-") as name:
-        folder = Path(name)
-        corpora = write_corpora(folder, plan.texts, plan.bulk_rows)
-        files = {
-            kind: write_corpora(folder, kind, plan.throughput_rows).bulk for kind in plan.throughput_texts
-        }
-        for round_ in range(1, plan.rounds + 1):
-            task = Task(plan, round_, files)
-            for work in works:
-                yield from _round(work, _in_turn(work, contestants, round_), corpora, task)
-                if work == "throughput" and has_bare:
-                    _say(f"round {round_} of {plan.rounds}: throughput, {BARE}")
-                    yield Outcome(work, BARE, round_, bare_throughput(task))
+    files = {kind: write_corpora(folder, kind, plan.throughput_rows).bulk for kind in plan.throughput_texts}
+    for round_ in range(1, plan.rounds + 1):
+        task = Task(plan, round_, files)
+        for work in works:
+            yield from _round(work, _in_turn(work, contestants, round_), corpora, task)
+            if work == "throughput" and has_bare:
+                _say(f"round {round_} of {plan.rounds}: throughput, {BARE}")
+                yield Outcome(work, BARE, round_, bare_throughput(task))
 
 
 def _in_turn(work: str, contestants: Sequence[Contestant], round_: int) -> list[Contestant]:
     """Those who take part in a work, beginning with another one in each round."""
     names = _TAKES_PART.get(work)
     able = [contestant for contestant in contestants if names is None or contestant.name in names]
+    if work != "throughput":
+        able = [contestant for contestant in able if contestant.model == MODEL]
     first = (round_ - 1) % len(able) if able else 0
     return [*able[first:], *able[:first]]
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from benchmarks.hybrid.clients.calls import MODEL
 from benchmarks.hybrid.clients.loads import Shape
 from benchmarks.hybrid.environments import INFINITY, MOSEC, TRITON, Environment
 from benchmarks.hybrid.peers import MODEL_FOLDER, TritonSettings, infinity_server, mosec_server, triton_server
@@ -29,6 +30,7 @@ class Contestant:
         start: Starts it in an empty folder, with the time a live call has, in seconds.
         bulk: Bulk work as a closed loop; None: as a job.
         setup: Its settings, for the result.
+        model: The model that it is asked.
     """
 
     name: str
@@ -37,11 +39,13 @@ class Contestant:
     start: Callable[[Path, float], AbstractContextManager[Running]]
     bulk: Shape | None
     setup: str
+    model: str = MODEL
 
     @property
-    def python(self) -> Path:
-        """The interpreter of its clients."""
-        return Path(sys.executable) if self.environment is None else self.environment.python
+    def client_command(self) -> list[str]:
+        """Starts a client process in its environment; what server and texts there are is to follow."""
+        python = sys.executable if self.environment is None else str(self.environment.python)
+        return [python, "-m", "benchmarks.hybrid.clients", self.protocol, self.model]
 
 
 @contextmanager
@@ -81,3 +85,9 @@ CONTESTANTS = (
     Contestant("infinity", "infinity", INFINITY, _infinity, Shape(64, 16, True, True), "batches of 32"),
     Contestant("mosec", "mosec", MOSEC, mosec_server, Shape(1, 64, True, True), "a worker for each core"),
 )
+
+
+def penstock_with(model: str) -> Contestant:
+    """Penstock with another model of its folder, such as one in int8."""
+    setup = f"as {PENSTOCK}, with the model {model}"
+    return Contestant(f"{PENSTOCK} {model}", "penstock", None, _penstock, None, setup, model)

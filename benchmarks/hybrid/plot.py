@@ -51,6 +51,14 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=_DPI, facecolor="white")
 
 
+def _count(value: float, _: int) -> str:
+    return f"{value:,.0f}"
+
+
+def _percent(value: float, _: int) -> str:
+    return f"{value:.0%}"
+
+
 def _colour(name: str) -> str:
     return {_PENSTOCK: _OURS, _BARE: _CEILING}.get(name, _PEER)
 
@@ -101,7 +109,7 @@ def _latency(axis: Any, contestants: _Contestants) -> None:
     low = min(min(values) for values in shown.values())
     high = max(max(values) for values in shown.values())
     axis.set_xlim(low / 1.6, high * max(1.6, (high / low) ** 0.25))
-    axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axis.xaxis.set_major_formatter(_count)
 
 
 def _bulk(axis: Any, contestants: _Contestants) -> None:
@@ -114,7 +122,7 @@ def _bulk(axis: Any, contestants: _Contestants) -> None:
         text = f"{beside:,.0f}: {harvest:.0%} of what live leaves"
         axis.annotate(text, (max(alone, beside) + longest * 0.02, line), va="center", size=9, color=_TEXT)
     axis.set_xlim(0, longest * 1.5)
-    axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axis.xaxis.set_major_formatter(_count)
 
 
 def _throughput(axis: Any, contestants: _Contestants) -> None:
@@ -149,4 +157,4 @@ def _overload(axis: Any, contestants: _Contestants) -> None:
             axis.annotate(text, (max(good, 0.0) + 0.02, line + shift), va="center", size=8.5, color=_TEXT)
     axis.axvline(1.0, color=_ALONE, lw=1, ls=":")
     axis.set_xlim(0, 1.45)
-    axis.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axis.xaxis.set_major_formatter(_percent)

@@ -107,14 +107,13 @@ class Client:
 
 
 @contextmanager
-def client_process(python: Path, protocol: str, server: Running, texts: Path, log: Path) -> Generator[Client]:
+def client_process(command: Sequence[str], server: Running, texts: Path, log: Path) -> Generator[Client]:
     """Starts a client in a server's environment; it is there once the server has answered it."""
-    command = [str(python), "-m", "benchmarks.hybrid.clients"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "clients/python")])}
     with (
         log.open("wb") as file,
         subprocess.Popen(
-            [*command, protocol, server.address, str(server.pid), str(texts)],
+            [*command, server.address, str(server.pid), str(texts)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=file,

@@ -71,6 +71,11 @@ class Turn:
         self._corpora = corpora
         self._folder = folder
 
+    @property
+    def address(self) -> str:
+        """The server's host and port."""
+        return self._server.address
+
     def idle(self, duration_s: float) -> Stretch:
         """Nothing at all, to see what the server takes by itself."""
         return self._watch(time.monotonic(), duration_s)
@@ -160,10 +165,10 @@ def turn(contestant: Contestant, corpora: Corpora, deadline_s: float) -> Generat
     with TemporaryDirectory(prefix="hybrid-") as name, ExitStack() as stack:
         folder = Path(name)
         server = stack.enter_context(contestant.start(folder, deadline_s))
-        python, protocol, texts = contestant.python, contestant.protocol, corpora.live.path
+        command, texts = contestant.client_command, corpora.live.path
         try:
             live, bulk = (
-                stack.enter_context(client_process(python, protocol, server, texts, folder / f"{use}.log"))
+                stack.enter_context(client_process(command, server, texts, folder / f"{use}.log"))
                 for use in ("live", "bulk")
             )
         except MeasurementFailed as err:

@@ -1,6 +1,6 @@
 """A client process: takes commands as JSON lines on stdin, answers each with one line.
 
-    python -m benchmarks.hybrid.clients PROTOCOL HOST:PORT SERVER_PID TEXTS
+    python -m benchmarks.hybrid.clients PROTOCOL MODEL HOST:PORT SERVER_PID TEXTS
 
 It answers ``{"ready": true}`` once the server has answered a call.
 """
@@ -31,8 +31,9 @@ _FEED_TIMEOUT_S = 120.0
 class Commands:
     """What the process does on command; each method takes and gives JSON values."""
 
-    def __init__(self, address: str, calls: Calls) -> None:
+    def __init__(self, address: str, model: str, calls: Calls) -> None:
         self._address = address
+        self._model = model
         self._calls = calls
         self._feed: Feed | JobFeed | None = None
         self._running: asyncio.Task[None] | None = None
@@ -50,7 +51,7 @@ class Commands:
 
     async def job(self, texts: str, poll_s: float) -> dict[str, Any]:
         """Begins a bulk job."""
-        self._begin(JobFeed(self._address, read_texts(texts), poll_s))
+        self._begin(JobFeed(self._address, self._model, read_texts(texts), poll_s))
         return {}
 
     async def rows(self) -> dict[str, Any]:
@@ -88,12 +89,12 @@ def _read_arrivals(path: str) -> Sequence[Arrival]:
     return [Arrival(*arrival) for arrival in json.loads(Path(path).read_text(encoding="utf-8"))]
 
 
-async def main(protocol: str, address: str, server: int, texts: str, out: TextIO) -> None:
+async def main(protocol: str, model: str, address: str, server: int, texts: str, out: TextIO) -> None:
     """Serves commands until stdin ends."""
-    calls = connect(protocol, address)
+    calls = connect(protocol, address, model)
     await _until_answered(calls, server, read_texts(texts)[0].text)
     _say(out, {"ready": True})
-    commands = Commands(address, calls)
+    commands = Commands(address, model, calls)
     while line := await asyncio.to_thread(sys.stdin.readline):
         arguments: dict[str, Any] = json.loads(line)
         try:
@@ -129,5 +130,5 @@ if __name__ == "__main__":
     # What libraries print must not mix with the answers.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)
-        protocol, address, pid, texts = sys.argv[1:]
-        asyncio.run(main(protocol, address, int(pid), texts, answers))
+        protocol, model, address, pid, texts = sys.argv[1:]
+        asyncio.run(main(protocol, model, address, int(pid), texts, answers))

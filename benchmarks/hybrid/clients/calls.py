@@ -47,7 +47,8 @@ class Calls(Protocol):
 class PenstockCalls:
     """Unary calls as generated stubs make them."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, model: str) -> None:
+        self._model = model
         self._aio: Any = import_module("grpc.aio")
         self._common: Any = import_module("penstock.v1.common_pb2")
         self._messages: Any = import_module("penstock.v1.inference_pb2")
@@ -66,7 +67,7 @@ class PenstockCalls:
             options.request_class = common.REQUEST_CLASS_BULK
         inputs = [common.TextInput(text=text) for text in request.texts]
         message = self._messages.EmbedRequest(
-            model=common.ModelRef(name=MODEL), options=options, inputs=inputs
+            model=common.ModelRef(name=self._model), options=options, inputs=inputs
         )
         serialised: bytes = message.SerializeToString()
         return serialised
@@ -162,10 +163,10 @@ class HttpCalls:
         await self._session.close()
 
 
-def connect(protocol: str, address: str) -> Calls:
-    """Connects by the protocol's name."""
+def connect(protocol: str, address: str, model: str) -> Calls:
+    """Connects by the protocol's name; Penstock alone has several models."""
     if protocol == "penstock":
-        return PenstockCalls(address)
+        return PenstockCalls(address, model)
     if protocol == "triton":
         return TritonCalls(address)
     if protocol == "infinity":

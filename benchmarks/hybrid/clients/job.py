@@ -11,7 +11,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.hybrid.clients.calls import MODEL
 from benchmarks.hybrid.clients.loads import Text
 
 _TIMEOUT_S = 60.0
@@ -25,9 +24,10 @@ class JobFeed:
         errors: Failed rows, if any.
     """
 
-    def __init__(self, address: str, texts: Sequence[Text], poll_s: float) -> None:
+    def __init__(self, address: str, model: str, texts: Sequence[Text], poll_s: float) -> None:
         penstock: Any = import_module("penstock")
         self._client = penstock.AsyncClient(address, timeout_s=_TIMEOUT_S)
+        self._model = model
         self._texts = texts
         self._poll_s = poll_s
         self._has_ended = False
@@ -62,4 +62,4 @@ class JobFeed:
             lines = (json.dumps({"text": text.text}) for text in self._texts)
             path.write_text("\n".join(lines) + "\n", encoding="utf-8")
             self.points[0] = (time.monotonic(), 0, 0)
-            return await self._client.bulk.submit(path, model=MODEL, task="embed", text_column="text")
+            return await self._client.bulk.submit(path, model=self._model, task="embed", text_column="text")
