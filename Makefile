@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMPS := build/stamps
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build serve test check parity sanitize bench bench-text bench-hybrid proto format clean
+.PHONY: help venv build serve test check parity sanitize bench bench-scheduler bench-text bench-hybrid proto format clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -62,6 +62,9 @@ bench-text: build $(STAMPS)/dev ## Compare the tokeniser with others on one core
 
 bench-hybrid: build $(STAMPS)/dev ## Compare live and bulk load with Triton, infinity and mosec
 	@$(BIN)/python -m benchmarks.hybrid $(ARGS)
+
+bench-scheduler: build $(STAMPS)/dev ## Time admissions and plans with 10,000 rows waiting
+	@$(BIN)/python -m benchmarks.scheduler $(ARGS)
 
 proto: ## Generate the stubs from proto/
 	@mkdir -p build && tools/generate_stubs.sh

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,8 @@ class Flow:
 
     def head(self) -> QueuedWork | None:
         """Its most urgent work."""
+        if len(self.by_model) == 1:
+            return next(iter(self.by_model.values())).head()
         best: QueuedWork | None = None
         for queue in self.by_model.values():
             head = queue.head()
@@ -186,12 +189,13 @@ class BulkQueue:
             return None
         least = min(flow.virtual_ns for flow in waiting)
         self._virtual_floor_ns = max(self._virtual_floor_ns, least)
-        best: tuple[Flow, QueuedWork] | None = None
-        for flow in waiting:
-            head = flow.head() if flow.virtual_ns <= least + self._quantum_ns else None
-            if head is not None and (best is None or _order(head) < _order(best[1])):
-                best = (flow, head)
-        return best
+        heads = [
+            (_order(head), flow, head)
+            for flow in waiting
+            if flow.virtual_ns <= least + self._quantum_ns and (head := flow.head()) is not None
+        ]
+        _, flow, head = min(heads, key=itemgetter(0))
+        return flow, head
 
     def _fill_order(self, first: Flow, model: ModelKey) -> Iterator[Flow]:
         """The flow whose turn it is, then others that are not ahead of their share, by virtual time."""
@@ -264,6 +268,7 @@ class _Draft:
         self.rows = 0
         self.padded_length = 0
         self.tokens = 0
+        self._full: tuple[int, int] = (0, 0)
 
     @property
     def is_full(self) -> bool:
@@ -278,7 +283,9 @@ class _Draft:
     def rows_full(self, padded_length: int) -> int:
         """Rows of a full batch; at least one."""
         length = max(padded_length, 1)
-        return max(1, min(self._table.full_batch(length), self._budget // length))
+        if self._full[0] != length:
+            self._full = (length, max(1, min(self._table.full_batch(length), self._budget // length)))
+        return self._full[1]
 
     def rows_that_fit(self, queued: QueuedWork) -> int:
         """How many of the work's next rows fit. They come longest first, so the first decides the padding."""

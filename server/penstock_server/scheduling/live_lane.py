@@ -37,6 +37,9 @@ class Offer(NamedTuple):
     shortage_ns: int
 
 
+_ADMITTED = Offer(Verdict.ADMITTED, 0)
+
+
 class _Model(NamedTuple):
     """A model version's place in the live queue, and its costs."""
 
@@ -108,7 +111,7 @@ class LiveLane:
             self.free_ns(now_ns) + kept_ns,
             share,
         )
-        return Offer(Verdict(verdict), shortage_ns)
+        return Offer(Verdict(verdict), shortage_ns) if verdict else _ADMITTED
 
     def expire(self, now_ns: int) -> list[BatchPart]:
         """Removes all work whose deadline has passed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ def tokens_of(work: Work) -> int:
     """Tokens of a work's rows, which are distinct."""
     starts, rows = work.tokens.starts, work.rows
     if len(rows) == len(starts) - 1:
-        return int(starts[-1] - starts[0])
+        return starts.item(-1) - starts.item(0)
     return int((starts[rows + 1] - starts[rows]).sum())
 
 
@@ -43,6 +43,10 @@ class QueuedWork:
     def of(cls, work: Work) -> QueuedWork:
         """Sorts the work's rows by length; O(rows log rows)."""
         starts = work.tokens.starts
+        if len(work.rows) == 1:
+            row = work.rows.item(0)
+            length = starts.item(row + 1) - starts.item(row)
+            return cls(work, work.rows, np.array([length], np.int32), 0, length)
         lengths = (starts[work.rows + 1] - starts[work.rows]).astype(np.int32)
         by_length = np.argsort(-lengths, kind="stable")
         order = np.ascontiguousarray(work.rows[by_length], dtype=np.int32)
@@ -62,13 +66,13 @@ class QueuedWork:
     @property
     def next_length(self) -> int:
         """Tokens of the longest row that waits."""
-        return int(self.lengths[self.next_row])
+        return self.lengths.item(self.next_row)
 
     def take(self, rows: int) -> NDArray[np.int32]:
         """Removes the next ``rows`` rows and returns their indices."""
         end = self.next_row + rows
         taken = self.order[self.next_row : end]
-        self.tokens_left -= int(self.lengths[self.next_row : end].sum())
+        self.tokens_left -= self.next_length if rows == 1 else int(self.lengths[self.next_row : end].sum())
         self.next_row = end
         return taken
 
@@ -109,16 +113,20 @@ class DeadlineQueue:
         return None
 
     @contextmanager
-    def most_urgent(self, count: int) -> Generator[list[QueuedWork]]:
+    def most_urgent(self, count: int) -> Generator[Iterator[QueuedWork]]:
         """Lends up to ``count`` waiting works, most urgent first; those with rows left go back afterwards.
 
-        O(count log n).
+        O(log n) for each that is asked for.
         """
         lent: list[tuple[int, int, QueuedWork]] = []
-        while len(lent) < count and self.head() is not None:
-            lent.append(heapq.heappop(self._heap))
+
+        def lend() -> Iterator[QueuedWork]:
+            while len(lent) < count and self.head() is not None:
+                lent.append(heapq.heappop(self._heap))
+                yield lent[-1][2]
+
         try:
-            yield [queued for _, _, queued in lent]
+            yield lend()
         finally:
             for entry in lent:
                 if entry[2].is_waiting:

@@ -100,7 +100,7 @@ class Scheduler:
         tokens = tokens_of(work)
         tenant = self._tenants.find(work.tenant) or self._add_tenant(work.tenant)
         is_of_job = work.request_class is RequestClass.BULK
-        if not is_of_job:
+        if tenant.is_limited and not is_of_job:
             self._check_tenant(tenant, tokens, now_ns)
         refusal = self._place(work, work.request_class, tenant, tokens, now_ns)
         if refusal is not None:
@@ -110,7 +110,7 @@ class Scheduler:
             if self._place(work, lower, tenant, tokens, now_ns) is not None:
                 raise refusal
             work.request_class = lower
-        if not is_of_job:
+        if tenant.is_limited and not is_of_job:
             self._tenants.take(tenant, tokens)
 
     def plan(self, lane: LaneKind, now_ns: int) -> Decision:

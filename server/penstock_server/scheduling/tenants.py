@@ -25,6 +25,7 @@ class Tenant:
         name: Its name.
         policy: What it gets.
         index: Its index in the live queue.
+        is_limited: Whether it has a rate or a quota.
         bucket_tokens: What it may submit at once, at ``bucket_ns``.
         bucket_ns: When that was so.
         active_ns: When it last submitted work.
@@ -33,6 +34,7 @@ class Tenant:
     name: str
     policy: TenantPolicy
     index: int
+    is_limited: bool
     bucket_tokens: float = 0.0
     bucket_ns: int = 0
     active_ns: int = 0
@@ -55,7 +57,8 @@ class Tenants:
     def add(self, name: str, index: int) -> Tenant:
         """Takes a tenant in whose index in the live queue is ``index``."""
         policy = self.policy(name)
-        tenant = Tenant(name, policy, index, bucket_tokens=policy.burst_tokens)
+        is_limited = policy.queue_tokens_max is not None or not math.isinf(policy.tokens_per_s)
+        tenant = Tenant(name, policy, index, is_limited, bucket_tokens=policy.burst_tokens)
         self._tenants[name] = tenant
         return tenant
 

@@ -225,6 +225,7 @@ def test_bulk_that_idle_cycles_serve_takes_nothing_of_the_live_lane() -> None:
     assert lane.bulk_ns == 0
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from("ab"), st.lists(st.integers(1, 60), min_size=1, max_size=4)), min_size=8
