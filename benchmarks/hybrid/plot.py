@@ -12,6 +12,8 @@ _Contestants: TypeAlias = Mapping[str, _Figures]
 
 _OURS, _PEER, _CEILING = "#0b6e4f", "#8a94a0", "#c9ced6"
 _ALONE, _TEXT, _GRID = "#3b4252", "#222831", "#e6e9ee"
+# Behind figures that may lie on a line.
+_PLATE = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
 _SIZE_INCHES = (12.5, 8.0)
 _DPI = 150
 _PENSTOCK, _BARE = "penstock", "bare loop"
@@ -47,7 +49,7 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
         color=_ALONE,
         va="top",
     )
-    figure.tight_layout(rect=(0.0, 0.0, 1.0, 0.885), h_pad=2.2, w_pad=2.5)
+    figure.tight_layout(rect=(0.0, 0.0, 1.0, 0.905), h_pad=2.2, w_pad=2.5)
     figure.savefig(path, dpi=_DPI, facecolor="white")
 
 
@@ -72,6 +74,7 @@ def _panel(axis: Any, title: str, subtitle: str, names: Sequence[str]) -> None:
     axis.tick_params(length=0)
     axis.grid(axis="x", color=_GRID)
     axis.set_axisbelow(True)
+    axis.minorticks_off()
     for side in ("top", "right", "left", "bottom"):
         axis.spines[side].set_visible(False)
     for label in axis.get_yticklabels():
@@ -97,6 +100,7 @@ def _latency(axis: Any, contestants: _Contestants) -> None:
     if not shown:
         return
     axis.set_xscale("log")
+    axis.minorticks_off()
     for line, (name, (alone, beside)) in enumerate(shown.items()):
         axis.plot(
             [alone, beside], [line, line], color=_colour(name), lw=3, alpha=0.45, solid_capstyle="round"
@@ -120,7 +124,9 @@ def _bulk(axis: Any, contestants: _Contestants) -> None:
         axis.barh(line, alone, height=0.5, color=_colour(name), alpha=0.25)
         axis.barh(line, beside, height=0.5, color=_colour(name))
         text = f"{beside:,.0f}: {harvest:.0%} of what live leaves"
-        axis.annotate(text, (max(alone, beside) + longest * 0.02, line), va="center", size=9, color=_TEXT)
+        axis.annotate(
+            text, (max(alone, beside) + longest * 0.02, line), va="center", size=9, color=_TEXT, bbox=_PLATE
+        )
     axis.set_xlim(0, longest * 1.5)
     axis.xaxis.set_major_formatter(_count)
 
@@ -153,8 +159,10 @@ def _overload(axis: Any, contestants: _Contestants) -> None:
         axis.barh(line - 0.17, some, height=0.3, color=_colour(name), alpha=0.45)
         axis.barh(line + 0.17, much, height=0.3, color=_colour(name))
         for shift, good, late in ((-0.17, some, some_late), (0.17, much, much_late)):
-            text = f"{good:.0%}, late {late:.1%}"
-            axis.annotate(text, (max(good, 0.0) + 0.02, line + shift), va="center", size=8.5, color=_TEXT)
-    axis.axvline(1.0, color=_ALONE, lw=1, ls=":")
+            text = f"{good:.0%}, late {late:.1%}" if good else "nothing in time"
+            place = (good + 0.02, line + shift)
+            axis.annotate(text, place, va="center", size=8.5, color=_TEXT, bbox=_PLATE)
+    if shown:
+        axis.axvline(1.0, color=_ALONE, lw=1, ls=":", zorder=0.9)
     axis.set_xlim(0, 1.45)
     axis.xaxis.set_major_formatter(_percent)
