@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -78,6 +79,8 @@ def main(
     """Measure Penstock and its peers by turns."""
     if write and (quick or only):
         raise click.UsageError("--write keeps the whole comparison: leave out --quick and --only")
+    # Ended by a signal, it still ends its servers.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     works, contestants = _chosen(only)
     if int8_model is not None:
         contestants.append(penstock_with(int8_model))
