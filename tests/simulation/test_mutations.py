@@ -220,7 +220,7 @@ def test_broken_expiry_is_caught_by_its_checker(broken: type[Scheduler], checker
 def overloaded(**values: Any) -> Setting:
     """A world in which calls come faster than they can be computed, beside a job."""
     live = LiveTraffic(overload=1.5, lengths="sentences", deadline_ms=400.0)
-    return drawn(live=live, bulk=ONE_JOB, duration_s=6.0, **values)
+    return drawn(live=live, bulk=ONE_JOB, duration_s=4.0, **values)
 
 
 def alike(rate: float) -> Setting:
@@ -234,7 +234,7 @@ def flooded() -> Setting:
     """Two tenants without deadlines; one sends much more than its half."""
     tenants = (TenantMix(name="flood", share=10.0), TenantMix(name="small"))
     live = LiveTraffic(overload=1.5, lengths="sentences", deadline_ms=0.0, tenants=tenants)
-    return drawn(live=live, limits=Limits(live_tokens_max=1 << 20), duration_s=6.0)
+    return drawn(live=live, limits=Limits(live_tokens_max=1 << 20), duration_s=3.0)
 
 
 def test_promises_hold_where_the_broken_ones_break() -> None:

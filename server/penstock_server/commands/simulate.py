@@ -37,7 +37,12 @@ def _takes_scenario(command: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option("--cores", type=click.IntRange(1, 1024), help="Cores of the machine."),
         click.option("--serial", is_flag=True, help="One lane that nothing preempts, as on a GPU."),
-        click.option("--cost-table", type=_FILE, help="True durations, as JSON."),
+        click.option(
+            "--cost-table",
+            type=click.Path(exists=True, path_type=Path),
+            help="True durations: a JSON file, or the folder `costs` of a server's data.",
+        ),
+        click.option("--model", help="Whose costs, if --cost-table is a folder."),
         click.option(
             "--duration",
             "duration_s",

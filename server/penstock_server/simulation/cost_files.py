@@ -19,22 +19,38 @@ class _FileTable(msgspec.Struct, frozen=True):
     median_ns: list[list[float]]
 
 
+class _StoredKey(msgspec.Struct, frozen=True):
+    model: str
+    lane: str
+
+
+class _StoredFile(msgspec.Struct, frozen=True):
+    """What is read of a table that a server has stored."""
+
+    key: _StoredKey
+    table: _FileTable
+
+
 class _File(msgspec.Struct, frozen=True):
     live: _FileTable
     bulk: _FileTable
 
 
-def lane_costs(path: Path | None) -> LaneCosts:
-    """Reads a cost table: JSON with ``live`` and ``bulk``, each with both axes and medians in nanoseconds.
+def lane_costs(path: Path | None, model: str = "") -> LaneCosts:
+    """Reads true durations.
 
     Args:
-        path: None for the table of MiniLM on two cores.
+        path: A JSON file with ``live`` and ``bulk``, each with both axes and medians in nanoseconds; or the
+            folder ``costs`` in a server's data folder; None for the table of MiniLM on two cores.
+        model: Which model of a server's folder, as ``name`` or ``name@version``.
 
     Raises:
         InvalidRequest: It cannot be read, or is no such table.
     """
     if path is None:
         return LaneCosts(_builtin(MINILM_LIVE_MS), _builtin(MINILM_BULK_MS))
+    if path.is_dir():
+        return LaneCosts(_stored(path, model, "live"), _stored(path, model, "bulk"))
     try:
         file = msgspec.json.decode(path.read_bytes(), type=_File)
     except OSError as err:
@@ -42,6 +58,22 @@ def lane_costs(path: Path | None) -> LaneCosts:
     except msgspec.DecodeError as err:
         raise InvalidRequest(f"{path} is no cost table: {err}") from err
     return LaneCosts(_table_of(file.live, path), _table_of(file.bulk, path))
+
+
+def _stored(folder: Path, model: str, lane: str) -> DurationTable:
+    """The newest table of a model and a kind of lane that a server has stored."""
+    for path in sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True):
+        try:
+            stored = msgspec.json.decode(path.read_bytes(), type=_StoredFile)
+        except (OSError, msgspec.DecodeError):
+            # Not one of ours, or half of one: the server ignores it as well.
+            continue
+        if stored.key.lane == lane and model in (stored.key.model, stored.key.model.partition("@")[0]):
+            return _table_of(stored.table, path)
+    raise InvalidRequest(
+        f"{folder} holds no {lane} costs of the model {model!r}; give its name with --model and let a server "
+        "run it, or give a JSON file."
+    )
 
 
 def _builtin(median_ms: tuple[tuple[float, ...], ...]) -> DurationTable:

@@ -109,7 +109,7 @@ def prepare(scenario: Scenario) -> Setting:
 
 def _costs_of(scenario: Scenario) -> LaneCosts:
     """True durations; a serial lane computes live and bulk batches alike."""
-    costs = lane_costs(scenario.cost_table)
+    costs = lane_costs(scenario.cost_table, scenario.model)
     return LaneCosts(costs.live, costs.live) if scenario.machine.kind == "serial" else costs
 
 

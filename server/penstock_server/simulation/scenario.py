@@ -173,7 +173,8 @@ class Scenario(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
         duration_s: For how long calls arrive.
         warm_up_s: Calls of the first seconds count for checks, not for latencies and rates.
         cost_table: True durations and what the scheduler starts from; None takes the table of MiniLM on two
-            cores that comes with this package.
+            cores that comes with this package; see `cost_files.lane_costs`.
+        model: Which model's costs, where ``cost_table`` is a server's folder.
         table_error: Factor of the scheduler's first table against the truth: 0.9 is 10 % optimistic.
     """
 
@@ -182,6 +183,7 @@ class Scenario(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     duration_s: float = 60.0
     warm_up_s: float = 0.0
     cost_table: Path | None = None
+    model: str = ""
     table_error: float = 1.0
     live: LiveTraffic | None = None
     bulk: BulkTraffic = BulkTraffic()

@@ -118,6 +118,7 @@ def changed(
     cores: int | None = None,
     serial: bool = False,
     cost_table: Path | None = None,
+    model: str | None = None,
     duration_s: float | None = None,
     seed: int | None = None,
 ) -> Scenario:
@@ -131,7 +132,7 @@ def changed(
         tenants: ``NAME[:SHARE[:WEIGHT]]`` each.
         has_bulk: Adds a job where there is none.
         cores, serial: As in `Machine`.
-        cost_table, duration_s, seed: As in `Scenario`.
+        cost_table, model, duration_s, seed: As in `Scenario`.
 
     Raises:
         InvalidRequest: A value is wrong, or two contradict each other.
@@ -152,7 +153,7 @@ def changed(
         bulk = _replaced(bulk, {"jobs": (BulkJob(lengths=lengths or "mixed"),)})
     is_live = scenario.live is not None or any(value is not None for value in values.values())
     machine = _replaced(scenario.machine, {"cores": cores, "kind": "serial" if serial else None})
-    general = {"cost_table": cost_table, "duration_s": duration_s, "seed": seed}
+    general = {"cost_table": cost_table, "model": model, "duration_s": duration_s, "seed": seed}
     found = _replaced(scenario, general, live=live if is_live else None, bulk=bulk, machine=machine)
     check_scenario(found)
     return found

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock_server.simulation.clairvoyant import on_time_at_most
@@ -31,12 +31,14 @@ def cheapest_ms(tokens: int) -> float:
     return straight_costs().live.cheapest_row_ns(tokens, 512) / NS_PER_MS
 
 
+@settings(deadline=None)
 @given(jobs, st.integers(1, 50))
 def test_bound_is_that_of_the_best_choice(found: list[tuple[int, int]], patience_ms: int) -> None:
     calls = [call(at_ms, [tokens], deadline_ms=patience_ms) for at_ms, tokens in sorted(found)]
     assert on_time_at_most(calls, straight_costs(), 512) == best_by_trying(found, patience_ms)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 30), st.integers(1, 80)), max_size=12))
 def test_no_run_answers_more_in_time_than_the_bound(found: list[tuple[int, int, int]]) -> None:
     calls = [call(at_ms, [tokens], deadline_ms=patience) for at_ms, tokens, patience in sorted(found)]

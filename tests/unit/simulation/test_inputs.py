@@ -11,7 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from penstock_server.domain.errors import InvalidRequest
+from penstock_server.domain.lane import LaneKind
 from penstock_server.domain.tasks import OverloadPolicy, RequestClass
+from penstock_server.runtime.cost_store import CostKey, CostStore
+from penstock_server.scheduling.cost import CostTable
 from penstock_server.simulation.arrivals import live_calls, mmpp_times, poisson_times, stream
 from penstock_server.simulation.cost_files import lane_costs
 from penstock_server.simulation.lengths import known_lengths
@@ -161,6 +164,21 @@ def test_replayed_trace_submits_the_calls_at_their_times(tmp_path: Path) -> None
 def test_cost_table_is_read_from_a_file(tmp_path: Path) -> None:
     path = write_cost_table(tmp_path / "costs.json", straight_costs())
     assert lane_costs(path).live.duration_ns(3, 10) == straight_costs().live.duration_ns(3, 10) == 15.5e6
+
+
+def test_costs_that_a_server_has_stored_are_found_by_model(tmp_path: Path) -> None:
+    store, shape = CostStore(tmp_path), (8, 64)
+    for name, factor in (("other@1", 2.0), ("mine@1", 1.0)):
+        for lane in LaneKind:
+            table = CostTable(lane, 512)
+            table.seed({shape: [factor * 1e7] * 5})
+            key = CostKey(model=name, graph="g", lane=lane.value, threads=1, cpu="c", engine="e")
+            assert store.save(key, table.state())
+    (tmp_path / "broken.json").write_text("{")
+    assert lane_costs(tmp_path, "mine").live.duration_ns(*shape) == pytest.approx(1e7, rel=0.05)
+    assert lane_costs(tmp_path, "other@1").bulk.duration_ns(*shape) == pytest.approx(2e7, rel=0.05)
+    with pytest.raises(InvalidRequest, match="--model"):
+        lane_costs(tmp_path, "third")
 
 
 @pytest.mark.parametrize(
