@@ -43,7 +43,7 @@ def test_trace_stops_at_its_bound_and_stays_readable(tmp_path: Path) -> None:
 
 
 def test_trace_never_overwrites_an_earlier_one(tmp_path: Path) -> None:
-    paths = []
+    paths: list[Path] = []
     for _ in range(3):
         writer = TraceWriter(tmp_path / "trace.jsonl", 1000)
         writer.record(make_work([1])[0], OverloadPolicy.REJECT)

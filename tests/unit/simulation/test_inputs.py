@@ -110,7 +110,8 @@ def test_trace_in_json_lines_and_parquet_is_the_same(tmp_path: Path) -> None:
     lines, columns = tmp_path / "trace.jsonl", tmp_path / "trace.parquet"
     lines.write_text("".join(json.dumps(record) + "\n" for record in records))
     names = ("arrival_ns", "class", "tokens", "tenant", "deadline_ns", "overload", "flow")
-    table = pa.table({name: [record.get(name) for record in records] for name in names})
+    columns_of = {name: [record.get(name) for record in records] for name in names}
+    table = pa.table(columns_of)  # pyright: ignore[reportUnknownMemberType]
     pq.write_table(table, columns)  # pyright: ignore[reportUnknownMemberType]
     for path in (lines, columns):
         trace = read_trace(path, [TenantMix(name="t1", weight=4.0)])
