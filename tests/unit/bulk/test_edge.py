@@ -11,6 +11,7 @@ import pytest
 
 from penstock.v1 import bulk_pb2, common_pb2
 from penstock_server.api.bulk import BulkServicer
+from penstock_server.api.callers import CallerReader
 from penstock_server.api.deadlines import Context
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.bulk.uploads import UploadSession, UploadStore
@@ -26,8 +27,16 @@ from penstock_server.domain.errors import (
 from tests.support.bulk_jobs import MODEL, Bench, settle
 
 LIMITS = BulkLimits(window_rows=4, disk_free_bytes_min=0)
-# BulkServicer never looks at it.
-CONTEXT = cast(Context, None)
+
+
+class _BareContext:
+    """All that BulkServicer asks a call for, of a caller who says nothing."""
+
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return ()
+
+
+CONTEXT = cast(Context, _BareContext())
 BIG, SMALL = (1 << 63) - 1, -(1 << 63)
 
 
@@ -41,7 +50,7 @@ async def bench(tmp_path: Path) -> AsyncGenerator[Bench]:
 
 @pytest.fixture
 def servicer(bench: Bench) -> BulkServicer:
-    return BulkServicer(bench.uploads, bench.runner, LIMITS)
+    return BulkServicer(bench.uploads, bench.runner, LIMITS, CallerReader())
 
 
 async def ended_job(bench: Bench) -> str:
