@@ -4,6 +4,7 @@
 The interpreter lock is kept: a call takes microseconds, and the queue has one owner.
 """
 
+cimport cython
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport isfinite
 from libc.stddef cimport size_t
@@ -151,6 +152,7 @@ cdef class Grid:
         self.view.upper_ns = &costs[0, 0]
 
 
+@cython.final
 cdef class CostGridView:
     cdef Grid grid
 
@@ -170,11 +172,12 @@ cdef ScheduleKey key_of(key) except *:
     return made
 
 
+@cython.final
 cdef class DeadlineTree:
     cdef CDeadlineTree tree
     cdef dict nodes
 
-    def __init__(self):
+    def __cinit__(self):
         self.nodes = {}
 
     def insert(self, key, int64_t due_ns, int64_t cost_ns):
@@ -214,6 +217,7 @@ cdef class DeadlineTree:
         return found
 
 
+@cython.final
 cdef class LiveQueue:
     cdef CLiveQueue* queue
     cdef list grids
@@ -221,7 +225,7 @@ cdef class LiveQueue:
     cdef dict handles
     cdef int32_t tenants
 
-    def __cinit__(self, *, int64_t batch_tokens_max, double efficiency, int64_t margin_ns, int64_t quantum_ns,
+    def __cinit__(self, int64_t batch_tokens_max, *, double efficiency, int64_t margin_ns, int64_t quantum_ns,
                   double reserve):
         if batch_tokens_max < 1 or not 0 < efficiency <= 1 or margin_ns < 0 or quantum_ns < 0:
             raise ValueError("batch_tokens_max and efficiency must be positive, times not negative")
@@ -233,6 +237,10 @@ cdef class LiveQueue:
         self.tenants = 0
         self.queue = new CLiveQueue(
             LiveQueueLimits(batch_tokens_max, efficiency, margin_ns, quantum_ns, reserve))
+
+    def __init__(self, batch_tokens_max, *, efficiency, margin_ns, quantum_ns, reserve):
+        # Only the signature, for tools that ask; __cinit__ has done the work.
+        pass
 
     def __dealloc__(self):
         del self.queue

@@ -94,8 +94,8 @@ class LiveQueue:
 
     def __init__(
         self,
-        *,
         batch_tokens_max: int,
+        *,
         efficiency: float,
         margin_ns: int,
         quantum_ns: int,

@@ -113,27 +113,68 @@ class Lane:
         return sum(self.scheduler.depth(each).rows for each in classes)
 
 
-arrivals = st.tuples(
-    st.just("arrive"),
-    st.lists(st.integers(1, 90), min_size=1, max_size=12),
-    st.sampled_from([RequestClass.LIVE_CRITICAL, RequestClass.LIVE]),
-    st.none() | st.integers(1, 60 * MS),
-    st.sampled_from("abc"),
-    st.sampled_from([MODEL, OTHER]),
+@dataclass(frozen=True, slots=True)
+class Arrive:
+    """Live rows arrive."""
+
+    lengths: list[int]
+    request_class: RequestClass
+    after_ns: int | None
+    tenant: str
+    model: ModelKey
+
+
+@dataclass(frozen=True, slots=True)
+class ArriveLater:
+    """Rows arrive that are in no hurry."""
+
+    lengths: list[int]
+    request_class: RequestClass
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The lane takes a batch, and needs this part of what was predicted."""
+
+    speed: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Somebody who waits goes away."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Time passes."""
+
+    duration_ns: int
+
+
+Gesture = Arrive | ArriveLater | Run | Cancel | Wait
+arrivals = st.builds(
+    Arrive,
+    lengths=st.lists(st.integers(1, 90), min_size=1, max_size=12),
+    request_class=st.sampled_from([RequestClass.LIVE_CRITICAL, RequestClass.LIVE]),
+    after_ns=st.none() | st.integers(1, 60 * MS),
+    tenant=st.sampled_from("abc"),
+    model=st.sampled_from([MODEL, OTHER]),
 )
-bulk_arrivals = st.tuples(
-    st.just("bulk"),
-    st.lists(st.integers(1, 60), min_size=1, max_size=30),
-    st.sampled_from([RequestClass.FLEX, RequestClass.BULK]),
+later_arrivals = st.builds(
+    ArriveLater,
+    lengths=st.lists(st.integers(1, 60), min_size=1, max_size=30),
+    request_class=st.sampled_from([RequestClass.FLEX, RequestClass.BULK]),
 )
-gestures = st.lists(
+gestures: st.SearchStrategy[list[Gesture]] = st.lists(
     st.one_of(
         arrivals,
         arrivals,
-        bulk_arrivals,
-        st.tuples(st.just("run"), st.floats(0.1, 1.0)),
-        st.tuples(st.just("cancel"), st.integers(0, 50)),
-        st.tuples(st.just("wait"), st.integers(0, 20 * MS)),
+        later_arrivals,
+        st.builds(Run, speed=st.floats(0.1, 1.0)),
+        st.builds(Cancel, number=st.integers(0, 50)),
+        st.builds(Wait, duration_ns=st.integers(0, 20 * MS)),
     ),
     max_size=60,
 )
@@ -141,28 +182,28 @@ gestures = st.lists(
 
 @settings(deadline=None)
 @given(gestures, st.sampled_from([0.0, 0.1]))
-def test_what_is_admitted_is_on_time_and_nothing_is_lost(found: list[tuple], share: float) -> None:  # type: ignore[type-arg]
+def test_what_is_admitted_is_on_time_and_nothing_is_lost(found: list[Gesture], share: float) -> None:
     """G3, G6 and the sums: whatever comes and goes, while batches cost at most what is predicted."""
     lane = Lane(replace(LIMITS, bulk_share=share))
     works: list[Work] = []
     for gesture in found:
         match gesture:
-            case "arrive", lengths, request_class, after_ns, tenant, model:
+            case Arrive(lengths, request_class, after_ns, tenant, model):
                 try:
                     works.append(lane.submit(lengths, after_ns, request_class, tenant=tenant, model=model))
                 except (Overloaded, DeadlineUnmeetable, InvalidRequest):
                     continue
-            case "bulk", lengths, request_class:
+            case ArriveLater(lengths, request_class):
                 works.append(lane.submit(lengths, None, request_class))
-            case "run", speed:
+            case Run(speed):
                 live_waits = lane.waits(RequestClass.LIVE_CRITICAL, RequestClass.LIVE) > 0
                 assert (lane.run(speed) is not None) == live_waits
-            case "cancel", number:
+            case Cancel(number):
                 if works:
                     lane.scheduler.cancel(works[number % len(works)])
-            case _:
+            case Wait(duration_ns):
                 # Time passes only while a batch runs: a lane that idles while work waits promises nothing.
-                lane.now_ns = max(lane.now_ns, min(lane.free_ns, lane.now_ns + gesture[1]))
+                lane.now_ns = max(lane.now_ns, min(lane.free_ns, lane.now_ns + duration_ns))
     while lane.run() is not None:
         pass
     while (batch := lane.scheduler.plan(LaneKind.BULK, lane.now_ns).batch) is not None:
@@ -179,18 +220,18 @@ def test_what_is_admitted_is_on_time_and_nothing_is_lost(found: list[tuple], sha
 
 @settings(deadline=None)
 @given(gestures, st.floats(0.01, 0.5))
-def test_bulk_goes_before_live_for_its_credit_only(found: list[tuple], share: float) -> None:  # type: ignore[type-arg]
+def test_bulk_goes_before_live_for_its_credit_only(found: list[Gesture], share: float) -> None:
     """G1: what bulk took of the live lane never exceeds its part of what live took, and one batch."""
     lane = Lane(replace(LIMITS, bulk_share=share))
     for gesture in found:
         match gesture:
-            case "arrive", lengths, request_class, _, tenant, model:
+            case Arrive(lengths, request_class, _, tenant, model):
                 lane.submit(lengths, None, request_class, tenant=tenant, model=model)
-            case "bulk", lengths, request_class:
+            case ArriveLater(lengths, request_class):
                 lane.submit(lengths, None, request_class)
-            case "run", speed:
+            case Run(speed):
                 lane.run(speed)
-            case _:
+            case Cancel() | Wait():
                 pass
         assert lane.bulk_ns <= share / (1 - share) * lane.live_ns + 1
 
