@@ -2,33 +2,13 @@
 
 from __future__ import annotations
 
-import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from penstock import Client, InvalidRequestError
+from tests.support.metrics import samples_of
 from tests.support.server import ServerThread, running_server
-
-Samples = Callable[..., float | None]
-
-
-def samples_of(server: ServerThread) -> Samples:
-    with urllib.request.urlopen(f"http://{server.server.metrics_address}/metrics") as answer:
-        families = list(text_string_to_metric_families(answer.read().decode()))
-
-    def value(name: str, **labels: str) -> float | None:
-        found = [
-            sample.value
-            for family in families
-            for sample in family.samples
-            if sample.name == name and labels.items() <= sample.labels.items()
-        ]
-        return sum(found) if found else None
-
-    return value
 
 
 def test_a_server_counts_what_it_does(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ class RequestTicket:
 
     def cancel(self) -> None:
         """Drops the rows that are not in a batch yet; ``answer`` may then wait for ever."""
-        if self._work is not None and self._dispatcher is not None and not self._done.done():
+        if self._work is not None and self._dispatcher is not None and not self._has_outcome:
             self._dispatcher.cancel(self._work)
 
     async def answer(self) -> Answer:
@@ -131,6 +131,12 @@ class RequestTicket:
         info = self._info(self._work)
         self._observer.answered(self._call.method, self._call.options.tenant, self._rows, info)
         return Answer(outcome, info)
+
+    @property
+    def _has_outcome(self) -> bool:
+        """Whether all rows are computed, or one has failed."""
+        # A task that is cancelled cancels the future that it awaits, which says nothing of the rows.
+        return self._done.done() and not self._done.cancelled()
 
     @property
     def is_demoted_to_bulk(self) -> bool:
