@@ -27,6 +27,7 @@ _COUNTS_MAX = {
     # A tokenizer takes as many threads as these two together, and the event loop.
     "tokenizer_threads": 1024,
     "jobs_running_max": 1024,
+    "small_jobs_running_max": 1024,
     "tokenizer_cache_bytes": 1 << 30,
     "live_threads": 1024,
     "bulk_lanes": 1024,
@@ -126,9 +127,15 @@ class LaneConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class BulkConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Bulk jobs."""
+    """Bulk jobs.
+
+    ``jobs_running_max`` jobs compute at once, each with ``windows_in_memory_max`` windows, in turns of their
+    tenants. Jobs of at most one window have ``small_jobs_running_max`` places beside them, of which a tenant
+    takes no more than it leaves free.
+    """
 
     jobs_running_max: int = 2
+    small_jobs_running_max: int = 8
     window_rows: int = 4096
     upload_bytes_max: int = 8 << 30
     windows_in_memory_max: int = 2

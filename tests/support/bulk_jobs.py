@@ -35,6 +35,7 @@ from penstock_server.domain.tasks import (
 )
 from penstock_server.domain.work import BatchTimes, Work
 from penstock_server.models.loaded import LoadedModel
+from penstock_server.runtime.job_files import FileTasks
 from penstock_server.runtime.jobs import JobRunner
 from penstock_server.text.tokenizer import Tokenizer
 
@@ -237,6 +238,8 @@ class Bench:
         self.limits = limits
         self.model = sums_model(folder / "model", task)
         self.clock = ManualClock()
+        self.sleep = asyncio.sleep
+        self.files: FileTasks = DirectFiles()
         asyncio.get_running_loop().set_default_executor(InlineExecutor())
         self.lane = ManualLane()
         self.runner: JobRunner
@@ -256,9 +259,10 @@ class Bench:
             uploads=self.uploads,
             models=OneModel(self.model),
             submitter=self.lane,
-            files=DirectFiles(),
+            files=self.files,
             clock=self.clock,
             limits=self.limits,
+            sleep=lambda seconds: self.sleep(seconds),
         )
         await self.runner.start()
         await settle()

@@ -27,7 +27,11 @@ class BulkLimits:
         window_rows: Most rows of a window. Sorted windows of 4,096 rows waste about 1.5 % on padding.
         window_bytes: A window is closed before ``window_rows`` when its texts reach this size.
         windows_in_flight_max: Windows of a job that are tokenised or computed at once.
-        jobs_running_max: Jobs that compute at once; others wait their turn.
+        jobs_running_max: Jobs of more than one window that compute at once; the others' turn comes by tenant.
+        small_jobs_running_max: Jobs of at most one window that compute at once, beside those.
+        small_input_bytes: Inputs up to this size are small: read within a second.
+        inputs_read_max: Larger inputs that are read at once.
+        small_inputs_read_max: Small inputs that are read at once, beside those.
         jobs_max: Jobs kept at once, ended ones included.
         page_jobs_default: Jobs of a page unless the caller says otherwise.
         page_jobs_max: Most jobs of a page.
@@ -56,6 +60,10 @@ class BulkLimits:
     window_bytes: int = 64 * _MIB
     windows_in_flight_max: int = 2
     jobs_running_max: int = 2
+    small_jobs_running_max: int = 8
+    small_input_bytes: int = 4 * _MIB
+    inputs_read_max: int = 1
+    small_inputs_read_max: int = 4
     jobs_max: int = 100_000
     page_jobs_default: int = 100
     page_jobs_max: int = 1000

@@ -161,6 +161,12 @@ class Spool:
         self._map.close()
 
 
+def count_windows(path: Path) -> int:
+    """Number of windows of a spool."""
+    with pa.memory_map(str(path)) as file:
+        return int(pa.ipc.open_file(file).num_record_batches)
+
+
 def _windows_of(rows: Iterable[InputRow], limits: BulkLimits) -> Iterable[list[InputRow]]:
     window: list[InputRow] = []
     size_bytes = 0

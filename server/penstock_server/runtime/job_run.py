@@ -34,7 +34,8 @@ class WorkSubmitter(Protocol):
 class JobRun:
     """One job being computed. Owned by the event loop.
 
-    At most ``windows_in_flight_max`` windows are in memory; while one is computed the next is prepared.
+    At most ``windows_in_flight_max`` windows are in memory; while one is computed the next is prepared. When
+    ``is_place_wanted`` says so after a window, no other is begun.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class JobRun:
         clock: Clock,
         limits: BulkLimits,
         changed: Callable[[], None],
+        is_place_wanted: Callable[[], bool] = lambda: False,
     ) -> None:
         self._job = job
         self._folder = folder
@@ -59,6 +61,8 @@ class JobRun:
         self._clock = clock
         self._limits = limits
         self._changed = changed
+        self._is_place_wanted = is_place_wanted
+        self._gives_way = False
         self._stop = asyncio.Event()
         self._active: set[WindowRun] = set()
 
@@ -68,8 +72,11 @@ class JobRun:
         for run in self._active:
             run.settled.set()
 
-    async def run(self) -> None:
-        """Computes all windows that are not whole yet; returns early after ``stop``.
+    async def run(self) -> bool:
+        """Computes all windows that are not whole yet; returns early after ``stop``, or to give its place up.
+
+        Returns:
+            Whether it gave its place up, with nothing begun that is not done.
 
         Raises:
             StorageFull: A part cannot be written.
@@ -87,6 +94,7 @@ class JobRun:
             ]
             try:
                 await asyncio.gather(*workers)
+                return self._gives_way and not self._stop.is_set()
             finally:
                 self.stop()
                 await asyncio.gather(*workers, return_exceptions=True)
@@ -94,13 +102,17 @@ class JobRun:
             spool.close()
 
     async def _work_off(self, numbers: Iterator[int], spool: Spool, records: dict[int, WindowRecord]) -> None:
+        has_done_any = False
         for number in numbers:
-            if self._stop.is_set():
+            # Asked only where there is more to do, so that a run that is done does not wait for another turn.
+            self._gives_way = self._gives_way or (has_done_any and self._is_place_wanted())
+            if self._stop.is_set() or self._gives_way:
                 return
             prepared = await asyncio.to_thread(
                 prepare_window, spool, self._folder, number, records.get(number), self._job.spec, self._model
             )
             await self._compute(WindowRun(prepared, self._model, self._tracker, self._changed))
+            has_done_any = True
 
     async def _compute(self, run: WindowRun) -> None:
         """Computes one window and commits it, whole or as far as it is when the run is stopped."""

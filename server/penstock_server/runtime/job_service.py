@@ -12,9 +12,10 @@ from penstock_server.bulk.limits import BulkLimits
 from penstock_server.bulk.uploads import UploadStore
 from penstock_server.config import BulkConfig
 from penstock_server.runtime.clock import Clock
+from penstock_server.runtime.job_course import ModelLookup
 from penstock_server.runtime.job_files import FileProcesses
 from penstock_server.runtime.job_run import WorkSubmitter
-from penstock_server.runtime.jobs import JobRunner, ModelLookup
+from penstock_server.runtime.jobs import JobRunner
 
 
 class BulkJobs:
@@ -67,4 +68,5 @@ def bulk_limits(config: BulkConfig) -> BulkLimits:
         window_rows=config.window_rows,
         windows_in_flight_max=config.windows_in_memory_max,
         jobs_running_max=config.jobs_running_max,
+        small_jobs_running_max=config.small_jobs_running_max,
     )

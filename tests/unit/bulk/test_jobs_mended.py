@@ -112,7 +112,7 @@ async def test_a_journal_without_room_is_tried_again_until_the_job_is_paused(
         patch.undo()
 
     job = await bench.submit(TEXTS)
-    monkeypatch.setattr(bench.runner, "_sleep", make_room)
+    monkeypatch.setattr(bench, "sleep", make_room)
     with monkeypatch.context() as patch:
         patch.setattr(job_windows, "write_part", no_room)
         patch.setattr(bench.store, "move", no_room)
@@ -131,7 +131,7 @@ async def test_a_full_disk_does_not_hold_up_the_shutdown_and_the_job_goes_on_aft
     job = await bench.submit(TEXTS)
     bench.lane.compute(1)
     await settle()
-    monkeypatch.setattr(bench.runner, "_sleep", wait_in_vain)
+    monkeypatch.setattr(bench, "sleep", wait_in_vain)
     with monkeypatch.context() as patch:
         patch.setattr(bench.store, "commit_window", no_room)
         patch.setattr(bench.store, "move", no_room)

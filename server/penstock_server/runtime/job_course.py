@@ -1,0 +1,234 @@
+"""The course of a job: read and counted, computed in turns, its result files written.
+
+What happens next follows from the job's state in the journal alone, so a restart simply takes it up again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+import structlog
+
+from penstock_server.bulk.folder import JobFolder
+from penstock_server.bulk.inputs import InputOrder
+from penstock_server.bulk.journal import JobStore
+from penstock_server.bulk.limits import BulkLimits
+from penstock_server.bulk.spool import count_windows
+from penstock_server.bulk.uploads import UploadStore
+from penstock_server.domain.errors import (
+    ModelBroken,
+    ModelLoading,
+    PenstockError,
+    StorageFull,
+    UnknownJob,
+    UnknownModel,
+    WrongState,
+)
+from penstock_server.domain.job import FileFormat, Job, JobError, JobSpec, JobState, RowSelection
+from penstock_server.models.loaded import LoadedModel
+from penstock_server.runtime.clock import Clock
+from penstock_server.runtime.job_files import FileTasks
+from penstock_server.runtime.job_progress import JobTracker
+from penstock_server.runtime.job_results import ResultReader
+from penstock_server.runtime.job_run import JobRun, WorkSubmitter
+from penstock_server.runtime.job_states import JobStates
+from penstock_server.runtime.turns import Turns
+
+_MODEL_WAIT_S = 0.5
+# What the operator can mend, so that the job can go on: another models folder, a repaired model, more room.
+_MENDABLE = (UnknownModel, ModelBroken, StorageFull)
+
+_log = structlog.get_logger(__name__)
+
+
+class ModelLookup(Protocol):
+    """Finds models; the model table."""
+
+    def get(self, name: str, version: str) -> LoadedModel:
+        """Finds a model. Raises UnknownModel, ModelLoading or ModelBroken."""
+        ...
+
+
+class JobCourse:
+    """Takes jobs from the state that the journal tells as far as they go. Owned by the event loop.
+
+    Jobs compute in turns of their tenants: one that others wait for gives its place up between two windows.
+    Those of at most one window have places of their own, so that they never wait behind large ones.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        store: JobStore,
+        states: JobStates,
+        results: ResultReader,
+        uploads: UploadStore,
+        models: ModelLookup,
+        submitter: WorkSubmitter,
+        files: FileTasks,
+        clock: Clock,
+        limits: BulkLimits,
+        sleep: Callable[[float], Coroutine[Any, Any, None]],
+    ) -> None:
+        self._folder = folder
+        self._store = store
+        self._states = states
+        self._results = results
+        self._uploads = uploads
+        self._models = models
+        self._submitter = submitter
+        self._files = files
+        self._clock = clock
+        self._limits = limits
+        self._sleep = sleep
+        self._runs: dict[str, JobRun] = {}
+        self._trackers: dict[str, JobTracker] = {}
+        self._reading = Turns(limits.inputs_read_max)
+        self._reading_small = Turns(limits.small_inputs_read_max, keeps_room=True)
+        self._running = Turns(limits.jobs_running_max)
+        self._running_small = Turns(limits.small_jobs_running_max, keeps_room=True)
+
+    def tracker(self, job_id: str) -> JobTracker | None:
+        """Counts of a job that is being computed; None if it is not."""
+        return self._trackers.get(job_id)
+
+    def trackers(self) -> dict[str, JobTracker]:
+        """Counts of all jobs that are being computed, by id."""
+        return dict(self._trackers)
+
+    def stop_run(self, job_id: str) -> bool:
+        """Has a job's rows computed no more, gently; False if none of them are."""
+        run = self._runs.get(job_id)
+        if run is None:
+            return False
+        run.stop()
+        return True
+
+    async def take(self, job_id: str) -> None:
+        """Takes a job as far as it goes; must not run twice at once for one job. Does not raise."""
+        try:
+            await self._advance(job_id)
+        except UnknownJob:
+            # Launched once more while it ended, and deleted before that launch.
+            _log.info("job_deleted", job=job_id)
+        except _MENDABLE as err:
+            _log.warning("job_paused", job=job_id, reason=err.reason, error=err.message)
+            await self._states.stop_for(job_id, JobState.PAUSED, JobError(err.reason, err.message))
+        except PenstockError as err:
+            _log.warning("job_failed", job=job_id, reason=err.reason, error=err.message)
+            await self._states.stop_for(job_id, JobState.FAILED, JobError(err.reason, err.message))
+        except Exception:  # noqa: BLE001 - the task's owner: whatever fails must end the job, not vanish
+            incident = uuid.uuid4().hex[:12]
+            _log.exception("job_failed", job=job_id, incident=incident)
+            error = JobError("INTERNAL", f"The server failed. Incident {incident}.")
+            await self._states.stop_for(job_id, JobState.FAILED, error)
+
+    async def _advance(self, job_id: str) -> None:
+        job = await asyncio.to_thread(self._store.get, job_id)
+        if job.state is JobState.VALIDATING:
+            async with await self._reading_turn(job):
+                job = await self._validate(job)
+        if job.state is JobState.RUNNING:
+            job = await self._compute_in_turns(job)
+        if self._states.draining.is_set():
+            return
+        if job.state is JobState.RUNNING and job.progress.pending:
+            # Paused and resumed at once: the run was stopped, and the task launched by resuming goes on.
+            return
+        if job.state is JobState.RUNNING:
+            try:
+                job = await self._states.move(job_id, JobState.FINALIZING, sources=(JobState.RUNNING,))
+            except WrongState:
+                # Paused or cancelled at the last moment; whoever did that goes on from there.
+                return
+        if job.state in (JobState.FINALIZING, JobState.CANCELLING):
+            await self._finalise(job)
+
+    async def _reading_turn(self, job: Job) -> AbstractAsyncContextManager[None]:
+        upload = await asyncio.to_thread(self._uploads.get, job.spec.upload_id)
+        is_small = upload.size_bytes <= self._limits.small_input_bytes
+        return (self._reading_small if is_small else self._reading).turn(job.spec.options.tenant)
+
+    async def _validate(self, job: Job) -> Job:
+        folder = self._job_folder(job.id)
+        await asyncio.to_thread(folder.create)
+        order = InputOrder(
+            input_path=await asyncio.to_thread(self._uploads.complete_path, job.spec.upload_id),
+            spool_path=folder.spool_path,
+            input_format=job.spec.input_format,
+            columns=job.spec.columns,
+            limits=self._limits,
+        )
+        total = await self._files.materialise(order)
+        job = await asyncio.to_thread(self._store.validated, job.id, total)
+        self._states.news.publish()
+        return job
+
+    async def _compute_in_turns(self, job: Job) -> Job:
+        """Computes rows until all are done or the run is stopped; returns the job as it stands then."""
+        model = await self._model(job.spec)
+        windows = await asyncio.to_thread(count_windows, self._job_folder(job.id).spool_path)
+        turns = self._running_small if windows <= 1 else self._running
+        tracker = JobTracker(job.progress, self._clock)
+        is_interrupted = True
+        while is_interrupted:
+            async with turns.turn(job.spec.options.tenant):
+                is_interrupted = await self._compute(job, model, tracker, turns)
+        return await asyncio.to_thread(self._store.get, job.id)
+
+    async def _compute(self, job: Job, model: LoadedModel, tracker: JobTracker, turns: Turns) -> bool:
+        """Computes for one turn; whether another tenant's turn came before all was done."""
+        run = JobRun(
+            job,
+            self._job_folder(job.id),
+            model,
+            store=self._store,
+            submitter=self._submitter,
+            tracker=tracker,
+            clock=self._clock,
+            limits=self._limits,
+            changed=self._states.news.publish,
+            is_place_wanted=lambda: turns.is_wanted(job.spec.options.tenant),
+        )
+        self._runs[job.id], self._trackers[job.id] = run, tracker
+        try:
+            return await run.run()
+        finally:
+            del self._runs[job.id], self._trackers[job.id]
+            self._states.news.publish()
+
+    async def _model(self, spec: JobSpec) -> LoadedModel:
+        """Finds the job's model, waiting while it is being loaded after a restart."""
+        while True:
+            try:
+                return self._models.get(spec.model.name, spec.model.version)
+            except ModelLoading:
+                await self._sleep(_MODEL_WAIT_S)
+
+    async def _finalise(self, job: Job) -> None:
+        is_cancelled = job.state is JobState.CANCELLING
+        try:
+            await self._export(job)
+        except StorageFull:
+            # A cancelled job must not come back; its files are written when somebody asks for them.
+            if not is_cancelled:
+                raise
+        state = JobState.CANCELLED if is_cancelled else JobState.SUCCEEDED
+        await self._states.move_when_there_is_room(job.id, state, sources=(job.state,))
+
+    async def _export(self, job: Job) -> None:
+        if not job.is_validated:
+            return
+        folder = self._job_folder(job.id)
+        await self._results.export(job, folder, FileFormat.PARQUET, RowSelection.SUCCEEDED)
+        if job.progress.failed:
+            await self._results.export(job, folder, FileFormat.PARQUET, RowSelection.FAILED)
+
+    def _job_folder(self, job_id: str) -> JobFolder:
+        return JobFolder(self._folder / job_id)
