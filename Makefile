@@ -19,7 +19,7 @@ $(STAMPS)/venv: tools/check_prerequisites.sh
 
 # Installed anew when the build's own files change; editable, so Python sources need nothing.
 $(STAMPS)/server: $(STAMPS)/venv pyproject.toml setup.py CMakeLists.txt clients/python/pyproject.toml \
-		$(wildcard kernels/src/* kernels/include/penstock/* kernels/penstock_kernels/*.pyx)
+		$(wildcard kernels/src/* kernels/include/penstock/* kernels/penstock_kernels/*.pyx kernels/penstock_kernels/*.pxd kernels/penstock_kernels/*.pxi)
 	@echo "Building Penstock (about two minutes the first time)"
 	@# The warning switched off is setuptools' word to every editable installation.
 	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet -e clients/python -e .

@@ -23,6 +23,14 @@ else:
     from penstock_kernels.reference_live_queue import LiveQueue
     from penstock_kernels.reference_schedule import NEVER
 
+    def __getattr__(name: str) -> object:
+        if name == "Tokenizer":
+            raise ImportError(
+                "PENSTOCK_KERNELS=reference has no Tokenizer, which reads compiled files: "
+                "use penstock_kernels.reference.ReferenceTokenizer, or unset PENSTOCK_KERNELS"
+            )
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 __all__ = [
     "IS_NATIVE",
     "NEVER",

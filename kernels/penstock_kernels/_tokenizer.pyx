@@ -23,6 +23,8 @@ from penstock_kernels.rows import TokenRows
 # Below so many bytes a call keeps the GIL: giving it away and taking it back would cost more than it frees.
 cdef enum:
     HOLD_GIL_BYTES = 1024
+    # What a row costs beside its text, in bytes of text: without it, many empty rows would hold the lock long.
+    ROW_BYTES = 16
 
 
 cdef class CompiledOptions:
@@ -52,6 +54,10 @@ cdef class CompiledOptions:
         self.padding.type_id = -1 if options.pad_type_id is None else options.pad_type_id
         self.padding.on_left = options.pad_left
         self.threads = options.threads
+
+    def __reduce__(self):
+        # Copies of options compile them anew.
+        return type(None), ()
 
 
 cdef CompiledOptions compile_options(options):
@@ -263,7 +269,7 @@ cdef class Tokenizer:
     cdef _rows(self, const TextBatch& batch, size_t size, CompiledOptions compiled, options, const Lease& lease):
         cdef EncodedBatch encoded
         cdef EncodeResult result
-        if size < HOLD_GIL_BYTES:
+        if size + ROW_BYTES * batch.rows < HOLD_GIL_BYTES:
             result = self._encoder.encode(batch, compiled.encode, 1, lease, encoded)
         else:
             with nogil:
@@ -321,6 +327,7 @@ cdef class Tokenizer:
         cdef EncodedBatch encoded
         cdef EncodeResult result
         cdef COptions how = compiled.encode
+        cdef bint is_short = size + ROW_BYTES * batch.rows < HOLD_GIL_BYTES
         data[1] = data[2] = data[3] = data[4] = NULL
         open_tensor(ids, "ids", b"ilq", tensors, &data[0])
         room = items_of(tensors.buffers[0])
@@ -339,7 +346,7 @@ cdef class Tokenizer:
             check_rows("flags", items_of(tensors.buffers[tensors.held - 1]), batch.rows)
         how.return_type_ids = data[2] != NULL
         how.return_offsets = how.return_special_mask = how.return_word_ids = how.return_sequence_ids = False
-        if size < HOLD_GIL_BYTES:
+        if is_short:
             result = self._encoder.encode(batch, how, 1, lease, encoded)
         else:
             with nogil:
@@ -358,7 +365,7 @@ cdef class Tokenizer:
         out.wide = tensors.buffers[0].itemsize == 8
         out.lengths = <int32_t*>data[3]
         out.flags = <uint8_t*>data[4]
-        if size < HOLD_GIL_BYTES:
+        if is_short:
             self._encoder.copy_padded(encoded, compiled.padding, width, 1, out)
         else:
             with nogil:

@@ -91,6 +91,8 @@ class EncodeOptions:
     compiled: object = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        # A number stands for its strategy; another one is refused.
+        object.__setattr__(self, "truncation", TruncationStrategy(self.truncation))
         for name, (least, most) in _RANGES.items():
             value = getattr(self, name)
             if value is not None and not least <= value <= most:

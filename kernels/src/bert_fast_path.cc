@@ -18,6 +18,8 @@ namespace {
 // Bytes looked at for each token that is still wanted, so that little is scanned in vain; chosen.
 constexpr std::size_t kBytesPerToken = 8;
 constexpr std::size_t kChunkBytesMin = 256;
+// Characters of a longer word than this are given back after it.
+constexpr std::size_t kCharsKept = std::size_t{1} << 16;
 
 struct Token {
   std::int32_t id;
@@ -32,6 +34,14 @@ struct BertScratch final : Scratch {
   std::size_t bytes() const noexcept override {
     return sizeof *this + cache.bytes() + chars.capacity() * sizeof(AlignedChar) + normalized.capacity() +
            tokens.capacity() * sizeof(Token);
+  }
+
+  void give_back_if_large() noexcept {
+    if (chars.capacity() + normalized.capacity() + tokens.capacity() <= kCharsKept) return;
+    // Braces alone would assign an empty list and keep the memory.
+    chars = AlignedText();
+    normalized = std::string();
+    tokens = std::vector<Token>();
   }
 
   WordCache cache;
@@ -54,8 +64,10 @@ class BertFastPath final : public FastPath {
 
   std::unique_ptr<Scratch> make_scratch(std::size_t cache_bytes) const override;
   Outcome encode(const Piece& piece, std::size_t tokens_wanted, Scratch& scratch, TokenBuffer& out) const override;
+  bool normalize_ascii(std::string_view text, std::string& out) const override;
 
  private:
+  Outcome cut_piece(const Piece& piece, std::size_t tokens_wanted, BertScratch& scratch, TokenBuffer& out) const;
   // Where emitting stands in a piece.
   struct Place {
     std::string_view piece;
@@ -130,6 +142,32 @@ std::unique_ptr<Scratch> BertFastPath::make_scratch(std::size_t cache_bytes) con
 
 Outcome BertFastPath::encode(const Piece& piece, std::size_t tokens_wanted, Scratch& base, TokenBuffer& out) const {
   auto& scratch = static_cast<BertScratch&>(base);
+  const Outcome outcome = cut_piece(piece, tokens_wanted, scratch, out);
+  scratch.give_back_if_large();
+  return outcome;
+}
+
+bool BertFastPath::normalize_ascii(std::string_view text, std::string& out) const {
+  // No branch in the loop, so that the compiler makes it one of whole registers.
+  unsigned char is_other = 0;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    const bool is_space = byte == '\t' || byte == '\n' || byte == '\r';
+    is_other |= static_cast<unsigned char>(byte >= 0x7f) | static_cast<unsigned char>(byte < 0x20 && !is_space);
+  }
+  if (is_other) return false;
+  out.resize(text.size());
+  const unsigned char upper = options_.lowercase ? 0x20 : 0;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    const auto lower = static_cast<unsigned char>(byte >= 'A' && byte <= 'Z' ? byte | upper : byte);
+    out[i] = static_cast<char>(options_.clean_text && byte < 0x20 ? ' ' : lower);
+  }
+  return true;
+}
+
+Outcome BertFastPath::cut_piece(const Piece& piece, std::size_t tokens_wanted, BertScratch& scratch,
+                                TokenBuffer& out) const {
   const WordScan& scan = scratch.scan;
   Place place{piece.text, 0, piece.begin};
   while (place.at < piece.text.size()) {

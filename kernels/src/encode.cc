@@ -170,10 +170,7 @@ void ContextPool::give_back(EncodeContext* context, State& state) noexcept {
   if (state.generation != fork_generation()) return delete context;
   context->buffers.trim();
   if (context->store.bytes() > kStoreBytesKept) context->store = RowStore{};
-  if (context->first.capacity() + context->second.capacity() > kViewsKept) {
-    context->first = {};
-    context->second = {};
-  }
+  context->give_back_if_large();
   {
     const std::lock_guard lock(state.mutex);
     if (state.idle.size() < contexts_max_) {
@@ -185,6 +182,18 @@ void ContextPool::give_back(EncodeContext* context, State& state) noexcept {
   }
   state.given_back.notify_one();
   delete context;  // one too many
+}
+
+void EncodeContext::give_back_if_large() noexcept {
+  if (first.capacity() + second.capacity() + first_words.capacity() + second_words.capacity() + has_second.capacity() <=
+      kViewsKept)
+    return;
+  // Braces alone would assign an empty list and keep the memory.
+  first = std::vector<TextView>();
+  second = std::vector<TextView>();
+  first_words = std::vector<std::int64_t>();
+  second_words = std::vector<std::int64_t>();
+  has_second = std::vector<std::uint8_t>();
 }
 
 ContextPool::Lease::~Lease() {

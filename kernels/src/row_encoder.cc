@@ -131,7 +131,7 @@ void cut_chunks(std::size_t tokens, std::size_t kept, std::size_t stride, bool f
 void RowEncoder::Buffers::trim() {
   for (Sequence& sequence : sequences) {
     if (sequence.tokens.capacity() > kTokensKept) sequence.tokens = TokenBuffer{};
-    if (sequence.chunks.capacity() > kTokensKept) sequence.chunks = {};
+    if (sequence.chunks.capacity() > kTokensKept) sequence.chunks = std::vector<Chunk>();
   }
   if (word.capacity() > kTokensKept) word = TokenBuffer{};
 }

@@ -255,7 +255,8 @@ struct Tokenizer::Context::Parts {
   std::vector<std::uint32_t> char_of_byte;
 
   void give_back_if_large() {
-    if (words.chars.capacity() + spare.chars.capacity() + chars.capacity() + char_of_byte.capacity() < 4 * kCharsKept)
+    if (words.chars.capacity() + spare.chars.capacity() + chars.capacity() + normalized.capacity() +
+            char_of_byte.capacity() < 4 * kCharsKept)
       return;
     words = {};
     spare = {};
@@ -324,15 +325,19 @@ bool Tokenizer::tokenize_piece(const Piece& piece, const TokenizeOptions& option
   };
   const AddedTokens& tokens = stages_->normalized_tokens;
   if (watches || tokens.empty()) return try_fast(piece);
-  // Tokens matched on normalised text can be found in the raw one only where both are the same.
-  if (!stages_->is_plain && !(stages_->ascii_is_plain && is_ascii(piece.text)) && !fast->is_normalized(piece.text))
-    return tokenize_generally(piece, true, options, context, out);
-  if (!tokens.may_match(piece.text)) return try_fast(piece);
+  // Tokens matched on normalised text can be cut out of the raw one only where both have the same places.
+  std::string_view text = piece.text;
+  if (!stages_->is_plain && !(stages_->ascii_is_plain && is_ascii(text)) && !fast->is_normalized(text)) {
+    std::string& normalized = context.parts_->normalized;
+    if (!fast->normalize_ascii(text, normalized)) return tokenize_generally(piece, true, options, context, out);
+    text = normalized;
+  }
+  if (!tokens.may_match(text)) return try_fast(piece);
   bool is_unfinished = true;
-  SplitPlaces places(piece.text, piece.begin, options.with_spans);
-  tokens.split(piece.text, options.split_special_tokens, [&](const AddedSplit& split) {
+  SplitPlaces places(text, piece.begin, options.with_spans);
+  tokens.split(text, options.split_special_tokens, [&](const AddedSplit& split) {
     if (split.token) {
-      push_added(piece.text, split, options, places, out);
+      push_added(text, split, options, places, out);
       is_unfinished = out.size() < options.tokens_wanted;
     } else {
       is_unfinished = try_fast({piece.text.substr(split.begin, split.end - split.begin), places.begin(split)});

@@ -301,6 +301,10 @@ void memory_is_bounded_by_what_the_caches_may_hold() {
     path->encode({text, 0}, TokenizeOptions::kNoLimit, *scratch, out);
   }
   CHECK(scratch->bytes() < before + 64 * 1024);
+  const std::string endless(4 << 20, 'x');
+  out.reset(true);
+  path->encode({endless + "\u00e9", 0}, TokenizeOptions::kNoLimit, *scratch, out);
+  CHECK(scratch->bytes() < before + (1 << 20));
 }
 
 }  // namespace

@@ -12,6 +12,7 @@ import pytest
 from penstock_server.domain.tasks import Truncation
 from tests.support.reviews import review_sentences, reviews
 from tests.support.token_oracle import EncodeCase, Parity, model_tokenizer, spelling_tokenizer
+from tests.support.token_parity import TokenizerPair
 from tests.support.token_texts import GENERATORS, RISKY, Generator, varied_texts
 
 NORMALIZERS: list[dict[str, Any]] = [
@@ -49,6 +50,36 @@ def test_every_kind_of_text_equals_the_oracle(model: Parity, generator: Generato
 def test_every_normalizer_setting_equals_the_oracle(settings: dict[str, Any], tmp_path: Path) -> None:
     texts = varied_texts(12_000, seed=len(settings_name(settings)))
     Parity(spelling_tokenizer(texts, **settings), tmp_path).check(texts)
+
+
+ADDED_FLAGS = [
+    {},
+    {"single_word": True},
+    {"lstrip": True},
+    {"rstrip": True},
+    {"lstrip": True, "rstrip": True, "single_word": True},
+]
+
+
+@pytest.mark.parametrize("flags", ADDED_FLAGS, ids=settings_name)
+@pytest.mark.parametrize("settings", NORMALIZERS, ids=settings_name)
+def test_added_tokens_matched_on_normalized_text_equal_the_oracle(
+    settings: dict[str, Any], flags: dict[str, bool], tmp_path: Path
+) -> None:
+    """ASCII keeps its fast path: tokens are looked for in what the normaliser makes of it."""
+    rng = random.Random(settings_name(settings | flags))
+    content = spelling_tokenizer(["aBcDefg covid NEW york !x\x7f\x01\t\n"], **settings)
+    added = ["covid", "NEW YORK", "ab", "a", "!x", "B c", "\te", "é"]
+    first = 1 + max(content["model"]["vocab"].values())
+    defaults = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": True, "special": False}
+    content["added_tokens"] = [*content.get("added_tokens", [])] + [
+        {"id": first + index, "content": token} | defaults | flags for index, token in enumerate(added)
+    ]
+    pair = TokenizerPair(content, tmp_path)
+    atoms = [*added, *"abcdeABCD!x", "CoViD", "new york", "co\x00vid", *"\t\n\r \x0b\x1f\x7f", " ", " ", "  "]
+    texts = ["".join(rng.choices(atoms, k=rng.randint(1, 14))) for _ in range(1_500)]
+    pair.check([text for text in texts if text.isascii()])
+    pair.check([text for text in texts if not text.isascii()])
 
 
 @pytest.mark.parametrize("word_chars_max", [0, 1, 3, 20, 1000])

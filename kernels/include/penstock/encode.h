@@ -68,6 +68,9 @@ struct EncodeContext {
   std::vector<TextView> first, second;
   std::vector<std::int64_t> first_words, second_words;
   std::vector<std::uint8_t> has_second;
+
+  // Gives back what an unusually large batch needed.
+  void give_back_if_large() noexcept;
 };
 
 // Contexts that were made so far, at most `contexts_max` but for what nested calls need. Any number of threads may

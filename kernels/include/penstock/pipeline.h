@@ -77,6 +77,12 @@ class FastPath {
   virtual bool watches_added_tokens() const noexcept { return false; }
   // Whether the normalisers are known to leave the text as it is. Linear.
   virtual bool is_normalized(std::string_view) const noexcept { return false; }
+  // Makes `out` the normalised form of the text, if that is ASCII of the same size: then each byte of one stands
+  // for that of the other. False where it is not known to be. Linear.
+  virtual bool normalize_ascii(std::string_view, std::string& out) const {
+    out.clear();
+    return false;
+  }
 };
 
 }  // namespace penstock

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import ctypes
 import gc
 import mmap
 import os
+import pickle
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import FrozenInstanceError
@@ -313,6 +317,8 @@ def test_tensors_are_written_from_their_beginning(make: Callable[[], AnyTokenize
         ({"pad_id": 2**31}, "pad_id must be at most 2147483647"),
         ({"threads": 0}, "threads must be at least 1"),
         ({"tokens_max": 2**70}, "tokens_max must be at most"),
+        ({"truncation": 256}, "256 is not a valid TruncationStrategy"),
+        ({"truncation": "longest_first"}, "'longest_first' is not a valid TruncationStrategy"),
     ],
 )
 def test_options_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:
@@ -322,8 +328,11 @@ def test_options_out_of_range_are_refused(settings: dict[str, Any], message: str
 
 def test_options_do_not_change_with_use() -> None:
     options = EncodeOptions(tokens_max=5)
-    native().encode(["e"], options=options)
+    wanted = rows_of(native().encode(["e ! a"], options=options))
     assert options == EncodeOptions(tokens_max=5)
+    for copied in (copy.deepcopy(options), pickle.loads(pickle.dumps(options))):
+        assert copied == options
+        assert rows_of(native().encode(["e ! a"], options=copied)) == wanted
     assert "compiled" not in repr(options)
     with pytest.raises(FrozenInstanceError):
         options.tokens_max = 6  # type: ignore[misc] # pyright: ignore[reportAttributeAccessIssue]
@@ -439,17 +448,51 @@ def test_texts_may_call_the_tokenizer_that_reads_them() -> None:
     assert tokenizer.encode(Nested(["e", "a"])).rows == 2
 
 
-def test_long_texts_leave_a_small_tokenizer_behind() -> None:
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ["e " * 2_000_000, "e"],
+        lambda: ["e" * 8_000_000, "e"],
+        lambda: ["e"] * 2_000_000,
+    ],
+    ids=["many words", "one word", "many rows"],
+)
+def test_large_batches_leave_a_small_tokenizer_behind(make: Callable[[], list[str]]) -> None:
     tokenizer = Tokenizer(compile_tokenizer(spec()), threads_max=1)
     tokenizer.encode(["e"], options=ALL)
     before = resident_bytes()
-    for _ in range(3):
-        assert tokenizer.encode(["e " * 2_000_000, "e"], options=ALL).rows == 2
-    gc.collect()
+    for _ in range(2):
+        texts = make()
+        assert tokenizer.encode(texts).rows == len(texts)
+        assert tokenizer.encode(texts, options=ALL).rows == len(texts)
+        del texts
     assert resident_bytes() - before < 16 << 20
 
 
+def test_many_empty_rows_do_not_hold_the_interpreter_lock() -> None:
+    """Another thread goes on meanwhile, as the loop of a server must."""
+    tokenizer, texts = native(), [""] * 1_000_000
+    ends = threading.Event()
+    steps: list[float] = []
+
+    def tick() -> None:
+        while not ends.is_set():
+            steps.append(time.perf_counter())
+
+    ticker = threading.Thread(target=tick)
+    ticker.start()
+    begin = time.perf_counter()
+    tokenizer.encode(texts, options=EncodeOptions(tokens_max=2, add_special_tokens=False))
+    end = time.perf_counter()
+    ends.set()
+    ticker.join()
+    assert sum(begin < step < end for step in steps) > 10
+
+
 def resident_bytes() -> int:
+    """What is left when the allocator has given back all that it can."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
     return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
 
 

@@ -138,6 +138,14 @@ def test_l2_normalize_equals_its_twin() -> None:
     np.testing.assert_allclose(np.linalg.norm(native, axis=1), [1, 1, 0, 1, 1, 1], rtol=1e-6)
 
 
+def test_a_tokenizer_that_the_twins_lack_is_refused_with_a_reason() -> None:
+    environment = os.environ | {"PENSTOCK_KERNELS": "reference"}
+    command = [sys.executable, "-c", "from penstock_kernels import Tokenizer"]
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert answer.returncode == 1
+    assert "ReferenceTokenizer" in answer.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize(("choice", "module"), [("reference", "reference_batch"), ("native", "_batch")])
 def test_the_environment_chooses_the_kernels(choice: str, module: str) -> None:
     probe = "import penstock_kernels; print(penstock_kernels.pack_rows.__module__)"
