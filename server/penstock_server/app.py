@@ -101,7 +101,9 @@ class PenstockServer:
             submitter=self._dispatcher,
             clock=self._clock,
         )
-        self._deferral = Deferral(self._bulk.uploads, self._bulk.jobs)
+        self._deferral = Deferral(
+            self._bulk.uploads, self._bulk.jobs, calls_max=config.bulk.deferred_calls_max
+        )
         self._inference = Inference(
             self._models,
             self._dispatcher,

@@ -131,7 +131,8 @@ class BulkConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     ``jobs_running_max`` jobs compute at once, each with ``windows_in_memory_max`` windows, in turns of their
     tenants. Jobs of at most one window have ``small_jobs_running_max`` places beside them, of which a tenant
-    takes no more than it leaves free.
+    takes no more than it leaves free. Calls demoted to BULK become jobs if they cannot be computed while they
+    last, at most ``deferred_calls_max`` at once: each takes about ten fsyncs within half a second.
     """
 
     jobs_running_max: int = 2
@@ -139,6 +140,7 @@ class BulkConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True
     window_rows: int = 4096
     upload_bytes_max: int = 8 << 30
     windows_in_memory_max: int = 2
+    deferred_calls_max: int = 16
 
 
 class TenantConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):

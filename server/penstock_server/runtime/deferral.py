@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Protocol
 
@@ -12,7 +13,7 @@ import structlog
 
 from penstock_server.bulk.checksum import crc32c
 from penstock_server.bulk.uploads import UploadStore
-from penstock_server.domain.errors import PenstockError
+from penstock_server.domain.errors import Overloaded, PenstockError
 from penstock_server.domain.job import FileFormat, InputColumns, Job, JobSpec
 from penstock_server.domain.tasks import RequestClass
 from penstock_server.runtime.request_ticket import InferenceCall, TextRow
@@ -20,6 +21,11 @@ from penstock_server.runtime.request_ticket import InferenceCall, TextRow
 # What is left of a call's time when its job is made: input and job take about ten fsyncs of 5 to 30 ms.
 # Chosen: more would take time from computing, less would tell the caller too late.
 MARGIN_NS = 500_000_000
+
+# Threads that write inputs. Chosen: their fsyncs overlap, and more would only queue at the disk.
+_WRITERS = 2
+# When trying again makes sense after the limit was reached; about what it takes to make a few jobs.
+_RETRY_S = 1.0
 
 _FILE_NAME = "call.jsonl"
 _log = structlog.get_logger(__name__)
@@ -38,17 +44,23 @@ class Jobs(Protocol):
 
 
 class Deferral:
-    """Makes jobs of calls. Owned by the event loop; files are written on threads.
+    """Makes jobs of calls. Owned by the event loop; files are written on threads of its own.
 
     Args:
         uploads: Takes the call's texts as an input file.
         jobs: Runs the job.
+        calls_max: Calls that jobs are made of at once; further ones are refused. An overload demotes calls
+            much faster than a disk takes them, and each that waits for it has half a second left.
     """
 
-    def __init__(self, uploads: UploadStore, jobs: Jobs) -> None:
+    def __init__(self, uploads: UploadStore, jobs: Jobs, *, calls_max: int) -> None:
         self._uploads = uploads
         self._jobs = jobs
+        self._calls_max = calls_max
+        # Not the default one: parts of jobs are written there, which these must not hold up.
+        self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="deferral")
         self._making: set[asyncio.Task[str]] = set()
+        self._withdrawing: set[asyncio.Task[str]] = set()
 
     @staticmethod
     def can_take(rows: Sequence[TextRow]) -> bool:
@@ -61,8 +73,16 @@ class Deferral:
         If the caller leaves meanwhile, nobody can ask for the job: it is cancelled once it is there.
 
         Raises:
+            Overloaded: Jobs are being made of too many calls already.
             PenstockError: The disk is full, there are too many jobs, or the server shuts down.
         """
+        if len(self._making) >= self._calls_max:
+            raise Overloaded(
+                "The call cannot be answered in time, and too many are being made into jobs already; "
+                "try again, or send it as a job.",
+                retry_after_s=_RETRY_S,
+                limit="DEFERRED_CALLS",
+            )
         making = asyncio.create_task(self._make(call, rows))
         self._making.add(making)
         making.add_done_callback(self._making.discard)
@@ -70,17 +90,19 @@ class Deferral:
             return await asyncio.shield(making)
         except asyncio.CancelledError:
             withdrawing = asyncio.create_task(self._withdraw(making))
-            self._making.add(withdrawing)
-            withdrawing.add_done_callback(self._making.discard)
+            self._withdrawing.add(withdrawing)
+            withdrawing.add_done_callback(self._withdrawing.discard)
             raise
 
     async def close(self) -> None:
         """Waits for what is under way; idempotent."""
-        while self._making:
-            await asyncio.gather(*self._making, return_exceptions=True)
+        while under_way := self._making | self._withdrawing:
+            await asyncio.gather(*under_way, return_exceptions=True)
+        self._writers.shutdown(wait=False)
 
     async def _make(self, call: InferenceCall, rows: Sequence[TextRow]) -> str:
-        upload_id = await asyncio.to_thread(self._write, rows)
+        loop = asyncio.get_running_loop()
+        upload_id = await loop.run_in_executor(self._writers, self._write, rows)
         spec = JobSpec(
             model=call.model.manifest.key,
             task=call.task,

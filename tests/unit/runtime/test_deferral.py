@@ -9,7 +9,7 @@ import pytest
 from penstock_server.bulk.database import Database
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.bulk.uploads import UploadStore
-from penstock_server.domain.errors import StorageFull
+from penstock_server.domain.errors import Overloaded, StorageFull
 from penstock_server.domain.job import Job, JobProgress, JobSpec, JobState
 from penstock_server.domain.tasks import OverloadPolicy, RequestClass, RequestOptions, Task, TaskOptions
 from penstock_server.runtime.deferral import Deferral
@@ -59,7 +59,7 @@ async def test_the_input_holds_the_texts_as_they_came(tmp_path: Path, uploads: U
     jobs = Jobs()
     jobs.gate.set()
     rows = [TextRow('a "quoted"\nline', "pair"), TextRow("\U0001f600 é", "\t")]
-    assert await Deferral(uploads, jobs).defer(call_of(tmp_path / "model"), rows) == "job-1"
+    assert await Deferral(uploads, jobs, calls_max=2).defer(call_of(tmp_path / "model"), rows) == "job-1"
     (spec,) = jobs.specs
     lines = uploads.complete_path(spec.upload_id).read_text().splitlines()
     assert lines == [
@@ -73,7 +73,7 @@ async def test_the_input_holds_the_texts_as_they_came(tmp_path: Path, uploads: U
 
 async def test_a_job_that_nobody_waits_for_is_cancelled(tmp_path: Path, uploads: UploadStore) -> None:
     jobs = Jobs()
-    deferral = Deferral(uploads, jobs)
+    deferral = Deferral(uploads, jobs, calls_max=2)
     waiting = asyncio.create_task(deferral.defer(call_of(tmp_path / "model"), [TextRow("a")]))
     await asyncio.sleep(0)
     waiting.cancel()
@@ -88,8 +88,31 @@ async def test_an_input_without_a_job_is_deleted(tmp_path: Path, uploads: Upload
     jobs.is_full = True
     jobs.gate.set()
     with pytest.raises(StorageFull):
-        await Deferral(uploads, jobs).defer(call_of(tmp_path / "model"), [TextRow("a")])
+        await Deferral(uploads, jobs, calls_max=2).defer(call_of(tmp_path / "model"), [TextRow("a")])
     assert list((tmp_path / "uploads").iterdir()) == []
+
+
+async def test_jobs_are_made_of_so_many_calls_at_once_and_no_more(
+    tmp_path: Path, uploads: UploadStore
+) -> None:
+    jobs = Jobs()
+    deferral = Deferral(uploads, jobs, calls_max=2)
+    call = call_of(tmp_path / "model")
+    making = [asyncio.create_task(deferral.defer(call, [TextRow("a")])) for _ in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded) as refused:
+        await deferral.defer(call, [TextRow("b")])
+    assert refused.value.metadata == {"limit": "DEFERRED_CALLS"}
+    assert refused.value.retry_after_s > 0
+    # A caller that leaves frees no place: its job is still being made, and then cancelled.
+    making[0].cancel()
+    await asyncio.gather(making[0], return_exceptions=True)
+    with pytest.raises(Overloaded):
+        await deferral.defer(call, [TextRow("b")])
+    jobs.gate.set()
+    assert await making[1] == "job-1"
+    await deferral.close()
+    assert (len(jobs.specs), len(jobs.cancelled)) == (2, 1)
 
 
 def test_texts_and_pairs_together_are_no_input() -> None:
