@@ -48,6 +48,7 @@ check: build $(STAMPS)/dev ## Format, lint, types, import layers, contract, nati
 
 parity: build $(STAMPS)/dev ## Compare the tokeniser with its reference on everything there is
 	@$(BIN)/python -m tests.parity.full --write docs/benchmarks/parity.json
+	@PENSTOCK_EXAMPLES_TIMES=50 $(BIN)/python -m pytest tests/unit/kernels/test_encode_oracle.py
 	@$(BIN)/python -m tools.generate_unicode_tables --check
 
 sanitize: build $(STAMPS)/dev ## Run the native tests under the address, undefined and thread sanitizers

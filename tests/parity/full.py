@@ -25,7 +25,7 @@ import tokenizers
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
-from tests.parity.proof import prove, prove_options
+from tests.parity.proof import prove, prove_options, prove_tensors
 from tests.parity.test_text_parity import REFUSED, sample
 from tests.support.corpora import CORPORA, Corpus
 from tests.support.token_oracle import spelling_tokenizer
@@ -47,10 +47,12 @@ EVERY_CODE_POINT = (
     "albert-shape",
     "unigram-bytes",
 )
+# These with every code point for each of them; the other contexts of code points for those in WHOLE.
+EVERYWHERE = ("code points alone", "code points between letters")
 # The most of any other corpus: for those above, and for the others.
 TEXTS_MAX = 60_000
 TEXTS_MAX_OF_OTHERS = 6_000
-# All of these for one vocabulary of each model.
+# All of these, too, for one vocabulary of each model.
 WHOLE = ("bert-base-uncased", "gpt2", "xlm-roberta-ranked")
 WHOLE_CORPORA = (
     "english sentences",
@@ -67,6 +69,8 @@ NORMALIZERS = [
     for lower in (True, False)
 ]
 BLOCK = 0x8000
+# Fewer are no proof: something was not there.
+TEXTS_WANTED = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +104,13 @@ def plan() -> Iterator[Task]:
         for corpus in CORPORA:
             yield Task(vocabulary.name, corpus.name, _texts_max(vocabulary.name, corpus, is_main))
         yield Task(vocabulary.name, "options", 40 if is_main else 16)
+        yield Task(vocabulary.name, "tensors", 40 if is_main else 16)
 
 
 def _texts_max(name: str, corpus: Corpus, is_main: bool) -> int:
-    if is_main and corpus.name.startswith("code points"):
+    if corpus.name in EVERYWHERE and is_main:
+        return corpus.count
+    if corpus.name.startswith("code points") and name in WHOLE:
         return corpus.count
     if name in WHOLE and corpus.name in WHOLE_CORPORA:
         return corpus.count
@@ -142,6 +149,8 @@ def _compare(task: Task) -> int:
         return 0
     if task.corpus == "options":
         return prove_options(pair, sample(), random.Random(task.vocabulary), cases=task.texts_max)
+    if task.corpus == "tensors":
+        return prove_tensors(pair, sample(), random.Random(task.vocabulary), cases=task.texts_max)
     corpus = next(each for each in CORPORA if each.name == task.corpus)
     if corpus.unavailable() is not None:
         return 0
@@ -209,7 +218,14 @@ def main() -> int:
         f"{found['texts']:,} texts, {len(outcomes)} comparisons, {differing} with a difference, "
         f"{empty} without their texts, {found['minutes']} minutes"
     )
-    return int(differing > 0)
+    if differing:
+        return 1
+    if not arguments.only and (empty or sum(each.texts for each in outcomes) < TEXTS_WANTED):
+        console.print(
+            f"This proves too little: every corpus must be there, and {TEXTS_WANTED:,} texts in all."
+        )
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -7,12 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 
+import numpy as np
+
 from penstock_kernels import Tokenizer, TokenRows, TruncationStrategy
 from tests.support.token_parity import IDS_ONLY, WITH_SPANS, ParityCase, TokenizerPair, compare
 
 BATCH_TEXTS = 1_000
 BATCH_CHARS = 200_000
-TWO_THREADS = replace(IDS_ONLY, threads=2)
+THREADS_MAX = 8
 STRATEGIES = (TruncationStrategy.LONGEST_FIRST, TruncationStrategy.ONLY_FIRST, TruncationStrategy.ONLY_SECOND)
 
 
@@ -34,10 +36,10 @@ def prove(pair: TokenizerPair, texts: Iterable[str]) -> int:
     """Compares all outputs on all texts; returns how many there were.
 
     The oracle computes each text once. The native core computes it with empty caches and with warm ones, with
-    spans and without, twice in a row, the general way, and on two threads.
+    spans and without, twice in a row, the general way, and on 2 to 8 threads.
     """
     count = 0
-    warm = pair.cold()
+    warm, threaded = pair.cold(), pair.cold(threads_max=THREADS_MAX)
     for number, batch in enumerate(batches(texts)):
         expected = pair.expect(batch, None, WITH_SPANS)
         ids_only = {name: expected[name] for name in ("ids", "type_ids", "starts")}
@@ -47,7 +49,9 @@ def prove(pair: TokenizerPair, texts: Iterable[str]) -> int:
             label = f"{tokenizer.path_name}{' cold' if tokenizer in cold else ''}"
             for case, wanted in ((WITH_SPANS, expected), (IDS_ONLY, ids_only)):
                 compare(_encode(tokenizer, batch, case), wanted, batch, None, label)
-        compare(_encode(warm, batch, TWO_THREADS), ids_only, batch, None, "two threads")
+        threads = 2 + number % (THREADS_MAX - 1)
+        shared = _encode(threaded, batch, replace(WITH_SPANS, threads=threads))
+        compare(shared, expected, batch, None, f"{threads} threads")
         count += len(batch)
     return count
 
@@ -91,6 +95,22 @@ def prove_options(pair: TokenizerPair, texts: Sequence[str], rng: random.Random,
         pair.check(texts_kept, [second for _, second in kept], case)
         count += len(kept)
     return count
+
+
+def prove_tensors(pair: TokenizerPair, texts: Sequence[str], rng: random.Random, cases: int) -> int:
+    """Compares padded tensors of both widths in random settings of padding; returns how many rows."""
+    for _ in range(cases):
+        batch = rng.sample(texts, min(len(texts), 60))
+        pair.check_tensors(
+            [text for text in batch if len(text) < 2_000],
+            tokens_max=rng.choice((8, 32, 64)),
+            width=rng.choice((None, 64, 70)),
+            multiple=rng.choice((1, 3, 8)),
+            left=rng.random() < 0.5,
+            kind=rng.choice((np.int32, np.int64)),
+            threads=rng.randint(1, THREADS_MAX),
+        )
+    return 60 * cases
 
 
 def _fits(pair: TokenizerPair, first: str, second: str | None, case: ParityCase) -> bool:

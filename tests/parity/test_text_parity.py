@@ -13,7 +13,7 @@ import pytest
 
 from penstock_server.domain.errors import ModelBroken
 from penstock_server.text.tokenizer_json import explained, read_spec
-from tests.parity.proof import prove, prove_options
+from tests.parity.proof import prove, prove_options, prove_tensors
 from tests.support.corpora import CORPORA
 from tests.support.token_parity import TokenizerPair
 from tests.support.vocabularies import VOCABULARIES, Vocabulary
@@ -57,6 +57,10 @@ def test_texts_of_every_corpus_equal_the_oracle(pair: TokenizerPair) -> None:
 
 def test_every_option_equals_the_oracle(pair: TokenizerPair) -> None:
     assert prove_options(pair, sample(), random.Random(11), cases=6) > 50
+
+
+def test_padded_tensors_equal_the_oracle(pair: TokenizerPair) -> None:
+    assert prove_tensors(pair, sample(), random.Random(12), cases=4) > 50
 
 
 @pytest.mark.parametrize("name", sorted(REFUSED))

@@ -101,9 +101,9 @@ class TokenizerPair:
         self.oracle = OracleTokenizer.from_file(str(path))
         self.oracle.no_padding()
 
-    def cold(self) -> Tokenizer:
+    def cold(self, threads_max: int | None = None) -> Tokenizer:
         """A native tokenizer whose caches are empty."""
-        return Tokenizer(self._blob)
+        return Tokenizer(self._blob, threads_max=threads_max)
 
     def expect(
         self, texts: Sequence[str], pairs: Sequence[str | None] | None = None, case: ParityCase = WITH_SPANS
@@ -132,6 +132,46 @@ class TokenizerPair:
         for tokenizer in tokenizers or (self.native, self.general):
             rows = tokenizer.encode(list(texts), None if pairs is None else list(pairs), options=case.options)
             compare(rows, expected, texts, pairs, f"{tokenizer.path_name} {case}")
+
+    def check_tensors(
+        self,
+        texts: Sequence[str],
+        *,
+        tokens_max: int,
+        width: int | None,
+        multiple: int,
+        left: bool,
+        kind: type[np.int32 | np.int64],
+        threads: int,
+    ) -> None:
+        """Fails where padded tensors differ from the oracle's padded encodings."""
+        pad_id, pad_type_id = 1, 0
+        self._set_up(ParityCase(tokens_max=tokens_max))
+        self.oracle.enable_padding(  # pyright: ignore[reportUnknownMemberType]
+            direction="left" if left else "right",
+            pad_id=pad_id,
+            pad_type_id=pad_type_id,
+            length=width,
+            pad_to_multiple_of=multiple,
+        )
+        wanted = self.oracle.encode_batch(list(texts))
+        self.oracle.no_padding()
+        options = EncodeOptions(
+            tokens_max=tokens_max,
+            pad_width=width,
+            pad_multiple=multiple,
+            pad_left=left,
+            pad_id=pad_id,
+            pad_type_id=pad_type_id,
+            threads=threads,
+        )
+        ids, mask, type_ids = tensors = [np.full(len(texts) * 128, -1, kind) for _ in range(3)]
+        tokenizer = self.cold(threads_max=threads)
+        actual = tokenizer.encode_into(list(texts), ids, mask, type_ids, options=options)
+        columns = [[e.ids for e in wanted], [e.attention_mask for e in wanted], [e.type_ids for e in wanted]]
+        for tensor, column in zip(tensors, columns, strict=True):
+            found = tensor[: len(texts) * actual].reshape(len(texts), actual)
+            assert np.array_equal(found, np.array(column, kind)), (options, texts)
 
     def _set_up(self, case: ParityCase) -> None:
         self.oracle.encode_special_tokens = case.split_special_tokens

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -38,6 +39,8 @@ REPEATED = (
         TemplatePiece(Slot.SECOND, 1),
     ),
 )
+# `make parity` asks for more.
+EXAMPLES_TIMES = int(os.environ.get("PENSTOCK_EXAMPLES_TIMES", "1"))
 SPECIALS = [("[CLS]", 1), ("[SEP]", 2)]
 Words = Sequence[str]
 Pair = tuple[str, str | None] | tuple[Words, Words | None]
@@ -262,7 +265,7 @@ def assert_refused(chosen: Sides, pair: Pair, options: EncodeOptions, refused: O
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120 * EXAMPLES_TIMES, deadline=None)
 @given(text=TEXTS, second=st.none() | TEXTS, options=OPTIONS)
 @example(text="abc abc", second="ab", options=EncodeOptions(tokens_max=3))
 @example(text="a\u3000z <mask> b", second="azé <mask>é\tabé", options=EncodeOptions())
@@ -273,7 +276,7 @@ def test_texts_are_laid_out_as_by_the_oracle(
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60 * EXAMPLES_TIMES, deadline=None)
 @given(
     words=st.lists(TEXTS, max_size=4),
     second=st.none() | st.lists(TEXTS, max_size=3),
@@ -301,7 +304,7 @@ def complete(options: EncodeOptions) -> EncodeOptions:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150 * EXAMPLES_TIMES, deadline=None)
 @given(
     texts=st.lists(st.tuples(TEXTS, st.none() | TEXTS), min_size=1, max_size=6),
     width=st.none() | st.integers(0, 40),
