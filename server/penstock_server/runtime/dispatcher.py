@@ -125,14 +125,15 @@ class Dispatcher:
 
         A batch that fails is split until the rows that fail are alone. A batch under which the lane's process
         died is suspect, like all that ran beside it: suspects run again one at a time, and only a row that
-        kills the process alone fails.
+        kills the process alone fails. One that was never sent to the process is no suspect.
         """
         self._intrusions.batch_starts(lane, plan)
         try:
             result = await lane.run(plan, alone=alone)
         except LaneLost as err:
             _log.warning("lane_lost", lane=lane.name, rows=plan.rows, alone=alone)
-            await self._run_apart(lane, plan, err, halve=alone, alone=True)
+            halve = alone and err.is_suspect
+            await self._run_apart(lane, plan, err, halve=halve, alone=alone or err.is_suspect)
         except EngineFailed as err:
             await self._run_apart(lane, plan, err, halve=True, alone=alone)
         except Exception as err:  # noqa: BLE001 - a driver that died would leave rows without an answer

@@ -31,7 +31,16 @@ class BatchResult:
 
 
 class LaneLost(Exception):
-    """The lane died under the batch; it starts anew by itself."""
+    """The lane's process died; it starts anew by itself.
+
+    Args:
+        message: What happened.
+        is_suspect: Whether the batch was in the process, and may have killed it.
+    """
+
+    def __init__(self, message: str, *, is_suspect: bool = True) -> None:
+        super().__init__(message)
+        self.is_suspect = is_suspect
 
 
 class Lane(Protocol):
@@ -54,7 +63,7 @@ class Lane(Protocol):
 
         Raises:
             EngineFailed: The engine refuses the batch.
-            LaneLost: The lane died under the batch, or under another one beside it.
+            LaneLost: The lane died under the batch, under another one beside it, or before it was sent.
         """
         ...
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
@@ -72,6 +73,7 @@ class WorkerLane:
         self.slots = layout.slots
         self._layout = layout
         self._channel: _Channel | None = None
+        self._on_loss: Callable[[], None] = self.detach
         self._free_slots: asyncio.Queue[int] = asyncio.Queue()
         for slot in range(layout.slots):
             self._free_slots.put_nowait(slot)
@@ -82,9 +84,9 @@ class WorkerLane:
     async def prepare(self, manifest: ModelManifest) -> None:
         """Has the worker build the model version's engine."""
         model = self._models.setdefault(manifest.key, _PreparedModel(manifest))
+        self._send(Prepare(manifest))
         future = asyncio.get_running_loop().create_future()
         self._preparing[manifest.key] = future
-        self._send(Prepare(manifest))
         prepared = await future
         model.error = prepared.error
         if not prepared.error:
@@ -110,14 +112,20 @@ class WorkerLane:
         """Fails what is under way and closes the socket."""
         self.detach()
 
-    def attach(self, channel: _Channel, on_loss: asyncio.Event) -> None:
-        """Connects the lane to a new worker process."""
+    def attach(self, channel: _Channel, on_loss: Callable[[], None]) -> None:
+        """Connects the lane to a new worker process.
+
+        Args:
+            channel: Its socket and memory.
+            on_loss: Called when the process is found dead; must detach all its lanes before it returns, so
+                that no batch is sent to it any more.
+        """
         self._channel = channel
-        loop = asyncio.get_running_loop()
-        loop.add_reader(channel.connection.fileno(), self._read, channel, on_loss)
+        self._on_loss = on_loss
+        asyncio.get_running_loop().add_reader(channel.connection.fileno(), self._read, channel)
 
     def detach(self) -> None:
-        """Disconnects from the worker process; everything under way fails with LaneLost."""
+        """Disconnects from the worker process; everything under way fails with LaneLost. Idempotent."""
         if self._channel is not None:
             asyncio.get_running_loop().remove_reader(self._channel.connection.fileno())
             self._channel.close()
@@ -144,13 +152,13 @@ class WorkerLane:
         if plan.rows * plan.padded_length > self._layout.tokens_max:
             raise EngineFailed("The batch is larger than the lane's memory.")
         if self._channel is None:
-            raise LaneLost(f"{self.name}: the bulk worker is starting")
+            raise self._not_sent()
         memory = self._channel.memory
         batch = self._layout.batch(memory, slot, plan.rows, plan.padded_length, model.ids_dtype)
         pack(plan, batch, model.manifest.pad_id)
+        self._send(RunBatch(plan.model, slot, plan.rows, plan.padded_length))
         future = asyncio.get_running_loop().create_future()
         self._running[slot] = future
-        self._send(RunBatch(plan.model, slot, plan.rows, plan.padded_length))
         done = await future
         if done.error:
             raise EngineFailed(done.error)
@@ -159,18 +167,21 @@ class WorkerLane:
 
     def _send(self, command: Prepare | RunBatch) -> None:
         if self._channel is None:
-            raise LaneLost(f"{self.name}: the bulk worker is starting")
+            raise self._not_sent()
         try:
             self._channel.connection.send(command)
         except OSError as err:
-            raise LaneLost(f"{self.name}: the bulk worker ended") from err
+            self._on_loss()
+            raise self._not_sent() from err
 
-    def _read(self, channel: _Channel, on_loss: asyncio.Event) -> None:
+    def _not_sent(self) -> LaneLost:
+        return LaneLost(f"{self.name}: the bulk worker is starting", is_suspect=False)
+
+    def _read(self, channel: _Channel) -> None:
         try:
             answer: Prepared | BatchDone = channel.connection.recv()
         except (EOFError, OSError):
-            self.detach()
-            on_loss.set()
+            self._on_loss()
             return
         if isinstance(answer, Prepared):
             future = self._preparing.pop(answer.key, None)
@@ -223,6 +234,14 @@ class BulkWorker:
             lane.detach()
         await asyncio.to_thread(self._reap)
 
+    def _lose(self) -> None:
+        """Takes note that the process has died, whichever lane found out."""
+        # All lanes at once: one that had not heard yet would send a batch after the process, and that batch
+        # would be blamed for its death.
+        for lane in self.lanes:
+            lane.detach()
+        self._lost.set()
+
     def _spawn(self) -> None:
         self._lost = asyncio.Event()
         channels = [_Channel(index, self._layout) for index in range(len(self.lanes))]
@@ -232,14 +251,12 @@ class BulkWorker:
         self._process = subprocess.Popen(command, pass_fds=descriptors, stdin=subprocess.DEVNULL)
         for lane, channel in zip(self.lanes, channels, strict=True):
             channel.close_worker_ends()
-            lane.attach(channel, self._lost)
+            lane.attach(channel, self._lose)
 
     async def _keep_alive(self) -> None:
         while True:
             started_s = time.monotonic()
             await self._lost.wait()
-            for lane in self.lanes:
-                lane.detach()
             await asyncio.to_thread(self._reap)
             self.restarts += 1
             lived_s = time.monotonic() - started_s

@@ -49,6 +49,7 @@ class RowLane:
         self.poison: set[int] = set()
         self.killers: set[int] = set()
         self.lost_times = 0
+        self.unsent_times = 0
         self.unforeseen_times = 0
         self.alone: list[bool] = []
         self.batches: list[list[int]] = []
@@ -70,6 +71,9 @@ class RowLane:
         if self.lost_times:
             self.lost_times -= 1
             raise LaneLost("gone")
+        if self.unsent_times:
+            self.unsent_times -= 1
+            raise LaneLost("not there yet", is_suspect=False)
         if self.killers.intersection(ids):
             raise LaneLost("killed")
         if self.unforeseen_times:
@@ -187,6 +191,28 @@ async def test_row_that_kills_the_process_fails_alone_and_its_neighbours_are_ans
     # Whoever was there when the process died runs again with nothing beside it.
     assert lane.alone[0] is False
     assert all(lane.alone[1:])
+
+
+async def test_a_row_that_was_never_sent_to_the_lane_is_no_suspect() -> None:
+    lane = RowLane()
+    lane.unsent_times = 2
+    async with dispatching(lane) as dispatcher:
+        work, sink = make_work([5])
+        dispatcher.submit(work)
+        await settle()
+    assert list(sink.outputs) == [0]
+    assert lane.alone == [False] * 3
+
+
+async def test_a_suspect_that_is_not_sent_stays_a_suspect_and_whole() -> None:
+    lane = RowLane()
+    lane.lost_times, lane.unsent_times = 1, 2
+    async with dispatching(lane) as dispatcher:
+        work, sink = make_work([5])
+        dispatcher.submit(work)
+        await settle()
+    assert list(sink.outputs) == [0]
+    assert lane.alone == [False, True, True, True]
 
 
 async def test_unforeseen_exception_fails_no_row_that_runs_well_by_itself() -> None:
