@@ -21,11 +21,7 @@ from penstock_server.engines.worker_protocol import SlotLayout
 from penstock_server.models.repository import ModelRepository
 from penstock_server.runtime.clock import MonotonicClock
 from penstock_server.runtime.lanes import BatchResult, LaneLost, LocalLane
-from penstock_server.runtime.worker_lane import (
-    BulkWorker,
-    WorkerLane,
-    _Channel,  # pyright: ignore[reportPrivateUsage]
-)
+from penstock_server.runtime.worker_lane import BulkWorker, WorkerLane
 from tests.support.work import make_work
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
@@ -87,37 +83,6 @@ async def test_killed_worker_starts_anew_and_serves_again() -> None:
         after = await run_until_served(lanes[0], plan_of([6]))
         np.testing.assert_array_equal(before.outputs, after.outputs)
         assert worker.restarts == 1
-
-
-async def test_a_batch_that_was_never_in_the_worker_is_not_blamed_for_its_death(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    # The second lane's socket stays open after the worker's death, as if that had not shown there yet.
-    held: list[int] = []
-
-    def keep_open(channel: _Channel) -> None:
-        held.append(os.dup(channel.worker_fd))
-        close_worker_ends(channel)
-
-    close_worker_ends = _Channel.close_worker_ends
-    monkeypatch.setattr(_Channel, "close_worker_ends", keep_open)
-    async with worker_lanes(2) as (worker, lanes):
-        os.close(held.pop(0))
-        monkeypatch.undo()
-        assert worker.pid is not None
-        os.kill(worker.pid, signal.SIGSTOP)
-        killer = asyncio.create_task(lanes[0].run(plan_of([6]), alone=True))
-        await asyncio.sleep(0)
-        innocent = asyncio.create_task(lanes[1].run(plan_of([7]), alone=True))
-        await asyncio.sleep(0)
-        os.kill(worker.pid, signal.SIGKILL)
-        with pytest.raises(LaneLost) as lost:
-            await killer
-        assert lost.value.is_suspect
-        # Its turn came when the first one failed; it waits for the next worker and runs there.
-        assert (await asyncio.wait_for(innocent, 60)).outputs.shape == (1, 384)
-        assert worker.restarts == 1
-    os.close(held.pop())
 
 
 async def test_a_batch_that_finds_the_worker_dead_is_not_blamed_and_all_lanes_hear_of_it() -> None:
