@@ -86,7 +86,7 @@ def test_classify_prints_a_table(penstock: Penstock) -> None:
 def test_explain_tells_the_batches_of_a_call(penstock: Penstock) -> None:
     told = penstock("embed", "--model", "minilm", "--explain", "hello")
     assert "lane" in told.stdout
-    assert "served as live" in told.stdout
+    assert "served as live; predicted " in told.stdout
     document = json.loads(penstock("classify", "--model", "injection", "--explain", "--json", "hello").stdout)
     (batch,) = document["explanation"]["batches"]
     assert (batch["own_rows"], batch["shared_with"]) == (1, {"live": 1})

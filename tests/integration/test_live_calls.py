@@ -285,6 +285,8 @@ def test_an_explanation_accounts_for_every_row(stub: Any) -> None:
         assert batch.tokens <= batch.padded_tokens
         assert sum(each.rows for each in batch.shared_with) == batch.rows >= batch.own_rows
         assert 0 < batch.computed.ToNanoseconds() <= info.timings.compute.ToNanoseconds()
+    assert info.explanation.HasField("predicted")
+    assert info.explanation.predicted.ToNanoseconds() > waits[-1]
 
 
 def test_identical_texts_of_a_call_are_computed_once(stub: Any) -> None:

@@ -21,6 +21,7 @@ class BatchRun:
         start_ns: When it was started.
         end_ns: When its outputs were there.
         shared_rows: Own rows that were computed once for an identical row.
+        predicted_ns: What it was to cost at most, as the scheduler had learnt; 0 if it was not asked.
     """
 
     lane: str
@@ -32,6 +33,7 @@ class BatchRun:
     start_ns: int
     end_ns: int
     shared_rows: int = 0
+    predicted_ns: int = 0
 
 
 def add_run(runs: list[BatchRun], run: BatchRun) -> None:
@@ -55,7 +57,8 @@ class Explanation:
         demoted_from: The class it had before it was demoted; None if it was not.
         routing_rule: The rule that decided its class; empty if none did.
         spared_version: The version that would have answered but for the overload; empty if it did.
-        predicted_ns: From admission to the answer, as predicted then; None if nothing was.
+        predicted_ns: From admission to the answer, as predicted when its last batch started; None if nothing
+            was.
     """
 
     batches: tuple[BatchRun, ...] = ()

@@ -228,6 +228,7 @@ def run_of(
         rows_by_class=tuple(sorted(rows_by_class.items())),
         start_ns=times.start_ns,
         end_ns=times.end_ns,
+        predicted_ns=plan.predicted_ns,
     )
 
 

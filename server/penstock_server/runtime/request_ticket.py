@@ -214,7 +214,14 @@ class RequestTicket:
             demoted_from=self._asked_class if work.request_class is not self._asked_class else None,
             routing_rule="" if self._call.rule is None else self._call.rule.name,
             spared_version=self._call.spared_version,
+            predicted_ns=self._predicted_ns(runs),
         )
+
+    def _predicted_ns(self, runs: list[BatchRun]) -> int | None:
+        """When the last batch was to end, from admission. Batches split from a failed one are not predicted."""
+        if not runs or not all(run.predicted_ns for run in runs):
+            return None
+        return max(run.start_ns + run.predicted_ns for run in runs) - self._admitted_ns
 
 
 class Counted:

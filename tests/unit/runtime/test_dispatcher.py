@@ -128,7 +128,10 @@ async def test_who_asks_is_told_which_batches_computed_the_rows() -> None:
         dispatcher.submit(other)
         lane.gate.set()
         await settle()
-    assert work.runs == [BatchRun("test", 3, 2, 60, 90, ((RequestClass.LIVE, 3),), 1, 2)]
+    cost_ns = round(2 + 0.01 * 90)
+    assert work.runs == [
+        BatchRun("test", 3, 2, 60, 90, ((RequestClass.LIVE, 3),), 1, 2, predicted_ns=cost_ns)
+    ]
     assert other.runs is None
 
 

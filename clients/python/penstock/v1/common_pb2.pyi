@@ -451,7 +451,10 @@ class Explanation(google.protobuf.message.Message):
 
     @property
     def predicted(self) -> google.protobuf.duration_pb2.Duration:
-        """When the answer was predicted at the request's admission, counted from there. Unset: not predicted."""
+        """When the answer was to be there at the latest as its last batch started, counted from admission: how long that
+        batch takes at most, as the server has learnt; about one in a hundred takes longer. On bulk lanes, which give
+        way to live work, the time that a batch computes. Unset: not predicted, as after a batch that failed.
+        """
 
     def __init__(
         self,
