@@ -95,9 +95,11 @@ class ManualLane:
     def __init__(self) -> None:
         self.queue: list[tuple[Work, list[int]]] = []
         self.computed_rows = 0
+        self.arrivals = 0
         self.is_full = False
 
-    def submit(self, work: Work) -> None:
+    def submit(self, work: Work, *, is_again: bool = False) -> None:
+        self.arrivals += not is_again
         if self.is_full:
             raise Overloaded("The queue is full.", retry_after_s=0.001)
         lengths = work.tokens.lengths

@@ -56,8 +56,16 @@ class Dispatcher:
             for slot in range(lane.slots):
                 self._drivers.append(asyncio.create_task(self._drive(lane), name=f"{lane.name}/{slot}"))
 
-    def submit(self, work: Work, overload: OverloadPolicy = OverloadPolicy.REJECT) -> None:
+    def submit(
+        self, work: Work, overload: OverloadPolicy = OverloadPolicy.REJECT, *, is_again: bool = False
+    ) -> None:
         """Queues work for the lanes.
+
+        Args:
+            work: The rows.
+            overload: What may happen if they cannot be computed in time.
+            is_again: They came before, were refused, and their owner tries once more. Traces tell arrivals, so
+                the first time counts.
 
         Raises:
             Draining: The server is shutting down.
@@ -66,7 +74,7 @@ class Dispatcher:
         """
         if self._is_closed:
             raise Draining("The server is shutting down; send the request to another one.")
-        if self._trace is not None:
+        if self._trace is not None and not is_again:
             self._trace.record(work, overload)
         asked, now_ns = work.request_class, self._clock.now_ns()
         followers = self._sharing.admit(work, now_ns, overload)

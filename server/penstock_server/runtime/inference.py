@@ -159,7 +159,8 @@ class Inference:
                 raise
             tokens = await self.off_loop(rows, lambda: self._encode(cheaper, rows))
             ticket.switch(cheaper)
-            ticket.submit(tokens, self._class_of(call.options, tokens), self._dispatcher)
+            request_class = self._class_of(call.options, tokens)
+            ticket.submit(tokens, request_class, self._dispatcher, is_again=True)
 
     def submit(self, call: InferenceCall, row: TextRow) -> RequestTicket | LateTicket:
         """Queues one text of a stream, a large one once a thread has tokenised it, and returns at once.
@@ -190,7 +191,8 @@ class Inference:
             if cheaper is None:
                 raise
             ticket.switch(cheaper)
-            ticket.submit(self._encode(cheaper, [row]), request_class, self._dispatcher)
+            tokens = self._encode(cheaper, [row])
+            ticket.submit(tokens, request_class, self._dispatcher, is_again=True)
 
     async def tokenise(
         self,

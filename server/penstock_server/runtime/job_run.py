@@ -22,8 +22,8 @@ from penstock_server.runtime.job_windows import WindowRun, prepare_window
 class WorkSubmitter(Protocol):
     """Takes work for the lanes; the dispatcher."""
 
-    def submit(self, work: Work) -> None:
-        """Queues work. Raises Overloaded or Draining."""
+    def submit(self, work: Work, *, is_again: bool = False) -> None:
+        """Queues work; ``is_again`` if it was refused before. Raises Overloaded or Draining."""
         ...
 
     def cancel(self, work: Work) -> None:
@@ -131,10 +131,12 @@ class JobRun:
 
     async def _submit(self, work: Work) -> bool:
         """Queues work, waiting while the queue is full. False if the run is to stop."""
+        is_again = False
         while not self._stop.is_set():
             try:
-                self._submitter.submit(work)
+                self._submitter.submit(work, is_again=is_again)
             except Overloaded as err:
+                is_again = True
                 await self._stopped_within(err.retry_after_s)
             except Draining:
                 self.stop()

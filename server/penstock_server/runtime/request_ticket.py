@@ -84,8 +84,15 @@ class RequestTicket:
         """Whether rows have been put into a batch."""
         return self._work is not None and self._work.started
 
-    def submit(self, tokens: TokenRows, request_class: RequestClass, dispatcher: Dispatcher) -> None:
-        """Queues the tokenised rows. Raises what ``Dispatcher.submit`` raises."""
+    def submit(
+        self,
+        tokens: TokenRows,
+        request_class: RequestClass,
+        dispatcher: Dispatcher,
+        *,
+        is_again: bool = False,
+    ) -> None:
+        """Queues the tokenised rows; ``is_again`` after a refusal. Raises what ``Dispatcher.submit`` raises."""
         self._admitted_ns = self._clock.now_ns()
         self._rows = self._rows_left = tokens.rows
         options = self._call.options
@@ -102,7 +109,8 @@ class RequestTicket:
         )
         self._asked_class = request_class
         self._dispatcher = dispatcher
-        dispatcher.submit(self._work, options.overload_policy or OverloadPolicy.REJECT)
+        overload = options.overload_policy or OverloadPolicy.REJECT
+        dispatcher.submit(self._work, overload, is_again=is_again)
 
     def switch(self, call: InferenceCall) -> None:
         """Goes on as another call: routed, or answered by another version. Before ``submit`` only."""
@@ -218,7 +226,7 @@ class RequestTicket:
         )
 
     def _predicted_ns(self, runs: list[BatchRun]) -> int | None:
-        """When the last batch was to end, from admission. Batches split from a failed one are not predicted."""
+        """When the last batch was to end, from admission; those split from a failed one are not predicted."""
         if not runs or not all(run.predicted_ns for run in runs):
             return None
         return max(run.start_ns + run.predicted_ns for run in runs) - self._admitted_ns

@@ -274,6 +274,8 @@ async def test_a_full_queue_is_waited_for(bench: Bench) -> None:
         await settle()
     await bench.finish(job.id)
     assert [job.state async for job in watched] == [JobState.SUCCEEDED]
+    # Traces tell what arrives, not how often it is tried.
+    assert bench.lane.arrivals == 1
 
 
 async def test_an_input_that_cannot_be_used_fails_the_job_with_the_columns(bench: Bench) -> None:

@@ -86,8 +86,12 @@ class FullFor(Dispatcher):
     def __init__(self, full: ModelKey) -> None:
         self._full = full
         self.works: list[Work] = []
+        self.arrivals = 0
 
-    def submit(self, work: Work, overload: OverloadPolicy = OverloadPolicy.REJECT) -> None:
+    def submit(
+        self, work: Work, overload: OverloadPolicy = OverloadPolicy.REJECT, *, is_again: bool = False
+    ) -> None:
+        self.arrivals += not is_again
         if work.model == self._full:
             raise Overloaded("full", retry_after_s=1.0)
         self.works.append(work)
@@ -95,14 +99,14 @@ class FullFor(Dispatcher):
 
 
 def inference_of(
-    tmp_path: Path, model: LoadedModel, rules: Sequence[RoutingRule]
+    tmp_path: Path, model: LoadedModel, rules: Sequence[RoutingRule], dispatcher: Dispatcher | None = None
 ) -> tuple[Inference, TwoVersions]:
     key = model.manifest.key
     cheaper = replace(model, manifest=replace(model.manifest, key=ModelKey(key.name, "9")))
     table = TwoVersions(tmp_path, cheaper)
     inference = Inference(
         table,
-        FullFor(key),
+        dispatcher or FullFor(key),
         RequestLimits(),
         QueueLimits(),
         LoopClock(),
@@ -128,6 +132,17 @@ async def test_a_cheaper_version_answers_what_would_be_refused(tmp_path: Path, m
     table.is_ready = False
     with pytest.raises(Overloaded):
         await inference.answer(call, ROWS)
+    inference.close()
+
+
+async def test_a_call_that_a_cheaper_version_answers_arrives_once(tmp_path: Path, model: LoadedModel) -> None:
+    key = model.manifest.key
+    dispatcher = FullFor(key)
+    rules = [rule(models=(key.name,), cheaper_version="9")]
+    inference, _ = inference_of(tmp_path, model, rules, dispatcher)
+    await inference.answer(call_of(model), ROWS)
+    await inference.submit(call_of(model), ROWS[0]).answer()
+    assert (dispatcher.arrivals, len(dispatcher.works)) == (2, 2)
     inference.close()
 
 

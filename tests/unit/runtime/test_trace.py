@@ -5,10 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from penstock_server.domain.errors import InvalidRequest
+from penstock_server.domain.errors import InvalidRequest, Overloaded
 from penstock_server.domain.tasks import OverloadPolicy, RequestClass
+from penstock_server.runtime.clock import MonotonicClock
+from penstock_server.runtime.dispatcher import Dispatcher
 from penstock_server.runtime.trace import TraceWriter
+from penstock_server.scheduling.scheduler import Scheduler, SchedulerLimits
 from penstock_server.simulation.traces import read_trace
+from tests.support.costs import FixedCosts
 from tests.support.work import make_work
 
 
@@ -56,6 +60,20 @@ def test_trace_never_overwrites_an_earlier_one(tmp_path: Path) -> None:
 def test_trace_to_a_place_that_cannot_be_written_is_refused_with_the_path(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="missing"):
         TraceWriter(tmp_path / "missing" / "trace.jsonl", 1000)
+
+
+async def test_a_work_that_is_tried_again_is_recorded_once_as_it_was_asked_for(tmp_path: Path) -> None:
+    limits = SchedulerLimits(100, 100, 5, live_batch_tokens_max=100, bulk_batch_tokens=100, lookahead_rows=8)
+    writer = TraceWriter(tmp_path / "trace.jsonl", 1 << 20)
+    dispatcher = Dispatcher(Scheduler(limits, FixedCosts()), [], MonotonicClock(), trace=writer)
+    dispatcher.submit(make_work([5], request_class=RequestClass.BULK)[0])
+    window, _ = make_work([3, 2], request_class=RequestClass.BULK)
+    for is_again in (False, True, True):
+        with pytest.raises(Overloaded):
+            dispatcher.submit(window, is_again=is_again)
+    close(writer)
+    lines = [json.loads(line) for line in writer.path.read_text().splitlines()]
+    assert [line["tokens"] for line in lines] == [[5], [3, 2]]
 
 
 def test_trace_holds_numbers_and_no_names(tmp_path: Path) -> None:
