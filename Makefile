@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMPS := build/stamps
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build serve test check parity sanitize bench bench-scheduler bench-text bench-hybrid soak simulate-long proto format clean
+.PHONY: help venv build serve test check parity sanitize bench bench-scheduler bench-text bench-hybrid bench-agreement soak simulate-long proto format clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -69,6 +69,9 @@ bench-text: build $(STAMPS)/dev ## Compare the tokeniser with others on one core
 
 bench-hybrid: build $(STAMPS)/dev ## Compare live and bulk load with Triton, infinity and mosec
 	@$(BIN)/python -m benchmarks.hybrid $(ARGS)
+
+bench-agreement: build $(STAMPS)/dev ## Compare the simulator with a server on the same arrivals
+	@$(BIN)/python -m benchmarks.agreement $(ARGS)
 
 bench-scheduler: build $(STAMPS)/dev ## Time admissions and plans with 10,000 rows waiting
 	@$(BIN)/python -m benchmarks.scheduler $(ARGS)

@@ -1,0 +1,1 @@
+"""The simulator beside the server that it models, on the same arrivals."""
