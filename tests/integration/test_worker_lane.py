@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import select
 import shutil
 import signal
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +99,32 @@ async def test_a_batch_that_finds_the_worker_dead_is_not_blamed_and_all_lanes_he
         results = await asyncio.gather(*(lane.run(plan_of([6])) for lane in lanes))
         assert [result.outputs.shape for result in results] == [(1, 384)] * 2
         assert worker.restarts == 1
+
+
+def open_descriptors() -> set[int]:
+    return {int(name) for name in os.listdir("/proc/self/fd")}
+
+
+@contextmanager
+def free_descriptors(count: int) -> Generator[None]:
+    """Lets this process open so many more descriptors."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = (number for number in range(soft) if number not in open_descriptors())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (next(islice(free, count, None)), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+# Two lanes take three each, and starting a process some more.
+@pytest.mark.parametrize("count", range(9))
+async def test_a_worker_that_cannot_be_started_leaves_no_descriptor_open(count: int) -> None:
+    worker = BulkWorker(2, LAYOUT)
+    before = open_descriptors()
+    with free_descriptors(count), pytest.raises(OSError, match="Too many open files"):
+        worker.start()
+    assert open_descriptors() == before
 
 
 async def run_until_lost(lane: WorkerLane, plan: BatchPlan) -> None:

@@ -70,8 +70,8 @@ class Explanation:
         demoted_from: The class it had before it was demoted; UNSPECIFIED if it was not.
         routing_rule: The server's rule that decided its class; empty if none did.
         spared_version: The version that would have answered but for the overload; empty if it did.
-        predicted_s: From admission to the answer at the latest, as predicted when its last batch started; None
-            if nothing was, or if the texts went in several calls.
+        predicted_s: From admission to the answer at the latest, as predicted when its last batch started;
+            None if nothing was, or if the texts went in several calls.
     """
 
     batches: tuple[BatchExplanation, ...] = ()

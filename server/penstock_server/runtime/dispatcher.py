@@ -64,8 +64,8 @@ class Dispatcher:
         Args:
             work: The rows.
             overload: What may happen if they cannot be computed in time.
-            is_again: They came before, were refused, and their owner tries once more. Traces tell arrivals, so
-                the first time counts.
+            is_again: They came before, were refused, and their owner tries once more. Traces tell arrivals,
+                so the first time counts.
 
         Raises:
             Draining: The server is shutting down.

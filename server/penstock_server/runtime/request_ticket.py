@@ -92,7 +92,7 @@ class RequestTicket:
         *,
         is_again: bool = False,
     ) -> None:
-        """Queues the tokenised rows; ``is_again`` after a refusal. Raises what ``Dispatcher.submit`` raises."""
+        """Queues the tokenised rows, ``is_again`` after a refusal; raises as ``Dispatcher.submit``."""
         self._admitted_ns = self._clock.now_ns()
         self._rows = self._rows_left = tokens.rows
         options = self._call.options

@@ -9,7 +9,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
@@ -36,10 +37,13 @@ class _Channel:
     """This side of one lane's socket and memory file, in one life of the worker process."""
 
     def __init__(self, index: int, layout: SlotLayout) -> None:
-        mine, theirs = socket.socketpair()
-        self.memory_fd = os.memfd_create(f"penstock-lane-{index}")
-        os.ftruncate(self.memory_fd, layout.file_bytes)
-        self.memory = mmap.mmap(self.memory_fd, layout.file_bytes)
+        with ExitStack() as undo:
+            mine, theirs = map(undo.enter_context, socket.socketpair())
+            self.memory_fd = os.memfd_create(f"penstock-lane-{index}")
+            undo.callback(os.close, self.memory_fd)
+            os.ftruncate(self.memory_fd, layout.file_bytes)
+            self.memory = mmap.mmap(self.memory_fd, layout.file_bytes)
+            undo.pop_all()
         self.connection = Connection(mine.detach())
         self.worker_fd = theirs.detach()
 
@@ -244,14 +248,25 @@ class BulkWorker:
 
     def _spawn(self) -> None:
         self._lost = asyncio.Event()
-        channels = [_Channel(index, self._layout) for index in range(len(self.lanes))]
+        channels: list[_Channel] = []
+        try:
+            channels += (_Channel(index, self._layout) for index in range(len(self.lanes)))
+            self._process = self._popen(channels)
+        except OSError:
+            for channel in channels:
+                channel.close()
+            raise
+        finally:
+            for channel in channels:
+                channel.close_worker_ends()
+        for lane, channel in zip(self.lanes, channels, strict=True):
+            lane.attach(channel, self._lose)
+
+    def _popen(self, channels: Sequence[_Channel]) -> subprocess.Popen[bytes]:
         descriptors = [fd for channel in channels for fd in (channel.worker_fd, channel.memory_fd)]
         numbers = (self._layout.slots, self._layout.tokens_max, self._layout.outputs_max, *descriptors)
         command = [sys.executable, "-m", "penstock_server.engines.worker_main", *map(str, numbers)]
-        self._process = subprocess.Popen(command, pass_fds=descriptors, stdin=subprocess.DEVNULL)
-        for lane, channel in zip(self.lanes, channels, strict=True):
-            channel.close_worker_ends()
-            lane.attach(channel, self._lose)
+        return subprocess.Popen(command, pass_fds=descriptors, stdin=subprocess.DEVNULL)
 
     async def _keep_alive(self) -> None:
         while True:
