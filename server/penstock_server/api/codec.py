@@ -25,6 +25,11 @@ from penstock_server.domain.tasks import (
 from penstock_server.runtime.request_ticket import TextRow
 
 NAME_BYTES_MAX = 128
+# Measured 2026-11-27: 3 us for a vector of 384 as numbers and its place in the response, 1.3 us for a label.
+_QUICK_VECTORS_MAX = 256
+_QUICK_LABELS_MAX = 512
+# How the field `values` begins on the wire: its number, and that a length follows.
+_VALUES_TAG = bytes([common_pb2.Embedding.DESCRIPTOR.fields_by_name["values"].number << 3 | 2])
 
 _Value = TypeVar("_Value")
 
@@ -195,10 +200,22 @@ def embeddings_to_proto(
     vectors: Vectors, vector_format: common_pb2.VectorFormat.ValueType
 ) -> list[common_pb2.Embedding]:
     """Writes vectors, packed unless numbers were asked for."""
-    if vector_format == common_pb2.VECTOR_FORMAT_REPEATED_FLOAT:
-        return [common_pb2.Embedding(values=row.tolist()) for row in vectors.values]
     little_endian = vectors.values.astype("<f4", copy=False)
+    if vector_format == common_pb2.VECTOR_FORMAT_REPEATED_FLOAT:
+        # As the field lies on the wire: reading it copies the numbers at once, where a list of them would be
+        # a Python object each (1,024 vectors of 384: 1.7 ms against 21, measured 2026-11-27).
+        head = _VALUES_TAG + _varint(4 * vectors.values.shape[1])
+        return [common_pb2.Embedding.FromString(head + row.tobytes()) for row in little_endian]
     return [common_pb2.Embedding(packed=row.tobytes()) for row in little_endian]
+
+
+def is_quickly_written(outcome: Vectors | Classifications | None) -> bool:
+    """Whether a message of these answers is written within about a millisecond."""
+    if outcome is None:
+        return True
+    if isinstance(outcome, Vectors):
+        return outcome.values.shape[0] <= _QUICK_VECTORS_MAX
+    return outcome.scores.size <= _QUICK_LABELS_MAX
 
 
 def classifications_to_proto(answers: Classifications) -> list[common_pb2.Classification]:
@@ -226,6 +243,16 @@ def classifications_of(answer: Answer) -> Classifications | None:
     """The labels of a classify answer; None if a job computes them."""
     assert answer.outcome is None or isinstance(answer.outcome, Classifications)
     return answer.outcome
+
+
+def _varint(number: int) -> bytes:
+    """A number as protobuf writes lengths: seven bits a byte, the lowest first."""
+    encoded = bytearray()
+    while number > 127:
+        encoded.append(number & 127 | 128)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
 
 
 def _duration(nanoseconds: int) -> duration_pb2.Duration:

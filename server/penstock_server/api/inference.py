@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from penstock_kernels import TokenRows
     from penstock_server.api.stream import StreamHandler
 
+
+_Response = TypeVar("_Response")
 
 _METHODS = {Task.EMBED: "Embed", Task.CLASSIFY: "Classify", Task.TAG: "Tag", Task.RERANK: "Rerank"}
 
@@ -48,14 +50,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         answer = await self._answer(
             request.model, task, codec.options_from_proto(request.options), rows, context
         )
-        vectors = codec.vectors_of(answer)
-        if vectors is None:
-            return inference_pb2.EmbedResponse(info=codec.info_to_proto(answer.info))
-        return inference_pb2.EmbedResponse(
-            embeddings=codec.embeddings_to_proto(vectors, vector_format),
-            dimensions=vectors.values.shape[1],
-            info=codec.info_to_proto(answer.info),
-        )
+        return await self._written(answer, lambda: _embedded(answer, vector_format))
 
     async def Classify(  # noqa: N802 - gRPC's name
         self, request: inference_pb2.ClassifyRequest, context: Context
@@ -66,13 +61,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         answer = await self._answer(
             request.model, task, codec.options_from_proto(request.options), rows, context
         )
-        labels = codec.classifications_of(answer)
-        if labels is None:
-            return inference_pb2.ClassifyResponse(info=codec.info_to_proto(answer.info))
-        return inference_pb2.ClassifyResponse(
-            classifications=codec.classifications_to_proto(labels),
-            info=codec.info_to_proto(answer.info),
-        )
+        return await self._written(answer, lambda: _classified(answer))
 
     async def Tag(  # noqa: N802 - gRPC's name
         self, request: inference_pb2.TagRequest, context: Context
@@ -129,6 +118,12 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             model, task, options, deadline_ns, method=_METHODS[task.task], metadata=metadata
         )
 
+    async def _written(self, answer: Answer, write: Callable[[], _Response]) -> _Response:
+        """Writes an answer's message, a large one on a thread."""
+        if codec.is_quickly_written(answer.outcome):
+            return write()
+        return await self._inference.on_thread(write)
+
     async def _answer(
         self,
         ref: common_pb2.ModelRef,
@@ -143,6 +138,29 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             tokens=answer.info.tokens, request_class=answer.info.served_class.name
         )
         return answer
+
+
+def _embedded(
+    answer: Answer, vector_format: common_pb2.VectorFormat.ValueType
+) -> inference_pb2.EmbedResponse:
+    vectors = codec.vectors_of(answer)
+    if vectors is None:
+        return inference_pb2.EmbedResponse(info=codec.info_to_proto(answer.info))
+    return inference_pb2.EmbedResponse(
+        embeddings=codec.embeddings_to_proto(vectors, vector_format),
+        dimensions=vectors.values.shape[1],
+        info=codec.info_to_proto(answer.info),
+    )
+
+
+def _classified(answer: Answer) -> inference_pb2.ClassifyResponse:
+    labels = codec.classifications_of(answer)
+    if labels is None:
+        return inference_pb2.ClassifyResponse(info=codec.info_to_proto(answer.info))
+    return inference_pb2.ClassifyResponse(
+        classifications=codec.classifications_to_proto(labels),
+        info=codec.info_to_proto(answer.info),
+    )
 
 
 def _tokens_to_proto(tokenised: Tokenised, *, with_tokens: bool) -> inference_pb2.TokenizeResponse:

@@ -246,7 +246,11 @@ class Inference:
         if cost <= _INLINE_COST_MAX:
             return work()
         with self._room_for(sum(len(row.text) + len(row.pair or "") for row in rows)):
-            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+            return await self.on_thread(work)
+
+    async def on_thread(self, work: Callable[[], _Value]) -> _Value:
+        """Does work that would hold the event loop for more than a millisecond."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
     def close(self) -> None:
         """Frees the tokeniser threads; idempotent."""
