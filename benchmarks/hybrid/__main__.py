@@ -25,7 +25,7 @@ from benchmarks.hybrid.agreement import agreement
 from benchmarks.hybrid.clients.calls import MODEL
 from benchmarks.hybrid.contestants import BARE, CONTESTANTS, PENSTOCK, Contestant, penstock_with
 from benchmarks.hybrid.corpora import Corpora, write_corpora
-from benchmarks.hybrid.peers import MODEL_FOLDER
+from benchmarks.hybrid.models import INT8, MODEL_FOLDER, prepare_models
 from benchmarks.hybrid.plan import Plan
 from benchmarks.hybrid.plot import draw
 from benchmarks.hybrid.processes import ROOT, MeasurementFailed
@@ -52,7 +52,9 @@ _QUICK_SECONDS, _QUICK_ROWS = 6.0, 512
 )
 @click.option("--rows", type=click.IntRange(1, 100_000), default=4_096, help="Rows of each throughput run.")
 @click.option("--deadline-ms", type=click.FloatRange(1, 60_000), default=500.0, help="Of calls in overload.")
-@click.option("--int8", "int8_model", help="A model of Penstock's folder that takes part in throughput, too.")
+@click.option(
+    "--int8/--no-int8", default=True, help="Whether Penstock with an int8 model takes part in throughput."
+)
 @click.option("--seed", type=int, default=1, help="Of arrivals and texts.")
 @click.option("--quick", is_flag=True, help="One round of short stretches: shows that it runs, no more.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
@@ -68,7 +70,7 @@ def main(
     rate: float,
     rows: int,
     deadline_ms: float,
-    int8_model: str | None,
+    int8: bool,
     seed: int,
     quick: bool,
     as_json: bool,
@@ -82,8 +84,9 @@ def main(
     # Ended by a signal, it still ends its servers.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     works, contestants = _chosen(only)
-    if int8_model is not None:
-        contestants.append(penstock_with(int8_model))
+    prepare_models()
+    if int8 and not only:
+        contestants.append(penstock_with(INT8))
     if quick:
         seconds, rounds, rows = min(seconds, _QUICK_SECONDS), 1, min(rows, _QUICK_ROWS)
     kinds = (TextKind.MIXED,) if quick else (TextKind.MIXED, TextKind.SENTENCES, TextKind.REVIEWS)
@@ -95,7 +98,7 @@ def main(
     with TemporaryDirectory(prefix="hybrid-texts-") as name:
         corpora = write_corpora(Path(name), plan.texts, plan.bulk_rows)
         outcomes = list(_measure(works, present, _has_bare(only), plan, corpora, Path(name)))
-        agreeing = None if int8_model is None else agreement(penstock_with(int8_model), MODEL, corpora)
+        agreeing = agreement(penstock_with(INT8), MODEL, corpora) if int8 and not only else None
     result = {
         "started": started,
         "machine": machine,

@@ -12,7 +12,8 @@ from pathlib import Path
 from benchmarks.hybrid.clients.calls import MODEL
 from benchmarks.hybrid.clients.loads import Shape
 from benchmarks.hybrid.environments import INFINITY, MOSEC, TRITON, Environment
-from benchmarks.hybrid.peers import MODEL_FOLDER, TritonSettings, infinity_server, mosec_server, triton_server
+from benchmarks.hybrid.models import MODELS
+from benchmarks.hybrid.peers import TritonSettings, infinity_server, mosec_server, triton_server
 from benchmarks.hybrid.processes import Running, free_port, server_process
 from penstock_server.config import usable_cores
 
@@ -52,7 +53,7 @@ class Contestant:
 def _penstock(folder: Path, deadline_s: float) -> Generator[Running]:
     port = free_port()
     command = [sys.executable, "-m", "penstock_server.cli", "serve", "--port", str(port)]
-    command += ["--models", str(MODEL_FOLDER.parent), "--data", str(folder / "data")]
+    command += ["--models", str(MODELS), "--data", str(folder / "data")]
     with server_process(command, folder / "server.log") as process:
         yield Running(f"127.0.0.1:{port}", process.pid)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.hybrid.peers import MODEL_FOLDER
+from benchmarks.hybrid.models import MODEL_FOLDER
 from benchmarks.hybrid.servers.encoder import open_tokenizer
 from benchmarks.texts import TextKind, bulk_texts, live_texts
 

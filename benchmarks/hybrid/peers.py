@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.hybrid.environments import INFINITY, MOSEC, TRITON
+from benchmarks.hybrid.models import MODEL_FOLDER
 from benchmarks.hybrid.processes import ROOT, Running, free_port, server_process
 from penstock_server.config import usable_cores
 
-MODEL_FOLDER = ROOT / "models" / "minilm"
 WIDTH = 384
 _TRITON_CONFIG = """\
 name: "minilm"

@@ -13,7 +13,7 @@ from benchmarks.hybrid.clients.fates import FAILED, GOOD, LATE, REFUSED, Tally
 from benchmarks.hybrid.clients.loads import Shape
 from benchmarks.hybrid.corpora import Corpus
 from benchmarks.hybrid.figures import goodput, harvest, live_share, ratio, solo_share
-from benchmarks.hybrid.peers import MODEL_FOLDER
+from benchmarks.hybrid.models import MODEL_FOLDER
 from benchmarks.hybrid.plan import Plan
 from benchmarks.hybrid.processes import ROOT
 from benchmarks.hybrid.schedule import Stream
