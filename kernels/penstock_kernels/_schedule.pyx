@@ -82,6 +82,7 @@ cdef extern from "penstock/live_queue.h" namespace "penstock" nogil:
         int64_t now_ns
         int64_t free_ns
         double share
+        double others
 
     cdef struct Answer:
         Verdict verdict
@@ -108,6 +109,7 @@ cdef extern from "penstock/live_queue.h" namespace "penstock" nogil:
         int32_t add_tenant(double) except +
         void set_weight(int32_t, double)
         void set_batch_cost_max(int64_t)
+        void set_reserve(double)
         Answer admit(const Arrival&) except +
         void cancel(int32_t) except +
         void expire(int64_t) except +
@@ -229,8 +231,7 @@ cdef class LiveQueue:
                   double reserve):
         if batch_tokens_max < 1 or not 0 < efficiency <= 1 or margin_ns < 0 or quantum_ns < 0:
             raise ValueError("batch_tokens_max and efficiency must be positive, times not negative")
-        if not 0 <= reserve <= 1000:
-            raise ValueError(f"reserve must be in 0 .. 1000, not {reserve}")
+        check_reserve(reserve)
         self.grids = []
         self.owners = []
         self.handles = {}
@@ -269,19 +270,27 @@ cdef class LiveQueue:
     def set_batch_cost_max(self, int64_t cost_ns):
         self.queue.set_batch_cost_max(cost_ns)
 
+    def set_reserve(self, double reserve):
+        check_reserve(reserve)
+        self.queue.set_reserve(reserve)
+
     def admit(self, owner, int32_t model, int32_t request_class, int32_t tenant, int64_t urgency_ns,
-              int64_t deadline_ns, starts, rows, int64_t now_ns, int64_t free_ns, double share):
+              int64_t deadline_ns, starts, rows, int64_t now_ns, int64_t free_ns, double share,
+              double others):
         cdef Arrival arrival
         cdef Answer answer
         cdef Py_buffer starts_view, rows_view
         if not 0 <= model < len(self.grids) or not 1 <= request_class <= 4:
             raise ValueError(f"no model {model} or class {request_class}")
+        if not share > 0 or not others >= 0:
+            raise ValueError(f"shares must be positive, not {share} and {others}")
         self.check_tenant(tenant)
         if owner in self.handles:
             raise ValueError("the work waits already")
         arrival.model, arrival.request_class, arrival.tenant = model, request_class, tenant
         arrival.urgency_ns, arrival.deadline_ns = urgency_ns, deadline_ns
-        arrival.now_ns, arrival.free_ns, arrival.share = now_ns, free_ns, share
+        arrival.now_ns, arrival.free_ns = now_ns, free_ns
+        arrival.share, arrival.others = share, others
         PyObject_GetBuffer(starts, &starts_view, PyBUF_ND | PyBUF_FORMAT)
         try:
             PyObject_GetBuffer(rows, &rows_view, PyBUF_ND | PyBUF_FORMAT)
@@ -380,6 +389,12 @@ cdef class LiveQueue:
 cdef int check_weight(double weight) except -1:
     if not isfinite(weight) or weight <= 0:
         raise ValueError(f"a weight must be positive, not {weight}")
+    return 0
+
+
+cdef int check_reserve(double reserve) except -1:
+    if not 0 <= reserve <= 1000:
+        raise ValueError(f"reserve must be in 0 .. 1000, not {reserve}")
     return 0
 
 

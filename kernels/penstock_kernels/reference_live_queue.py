@@ -69,6 +69,7 @@ class _Unit:
     tenant: int
     rows_full: int
     tag: float
+    reserve: float
     padded_length: int = 0
     cost_ns: int = 0
     members: list[tuple[_Work, int, int]] = field(default_factory=list[tuple[_Work, int, int]])
@@ -86,7 +87,7 @@ class LiveQueue:
         efficiency: A batch is full once its cost a row is within this of the best, above 0, at most 1.
         margin_ns: Rows are due this much before their deadline.
         quantum_ns: How far a tenant's virtual time may run ahead of the last one's.
-        reserve: Share of each batch's time that is kept free after it.
+        reserve: Share of a batch's time that is kept free after it, until ``set_reserve`` changes it.
 
     Raises:
         ValueError: A limit is out of range.
@@ -103,8 +104,7 @@ class LiveQueue:
     ) -> None:
         if batch_tokens_max < 1 or not 0 < efficiency <= 1 or margin_ns < 0 or quantum_ns < 0:
             raise ValueError("batch_tokens_max and efficiency must be positive, times not negative")
-        if not 0 <= reserve <= 1000:
-            raise ValueError(f"reserve must be in 0 .. 1000, not {reserve}")
+        _check_reserve(reserve)
         self._batch_tokens_max = batch_tokens_max
         self._efficiency = efficiency
         self._margin_ns = margin_ns
@@ -148,6 +148,11 @@ class LiveQueue:
         """Bounds the upper cost of batches of more than one row."""
         self._batch_cost_max_ns = cost_ns
 
+    def set_reserve(self, reserve: float) -> None:
+        """Changes the reserve from now on; units that wait keep theirs until ``reprice``."""
+        _check_reserve(reserve)
+        self._reserve = reserve
+
     def admit(
         self,
         owner: Hashable,
@@ -161,6 +166,7 @@ class LiveQueue:
         now_ns: int,
         free_ns: int,
         share: float,
+        others: float,
     ) -> tuple[int, int, int]:
         """Takes work if all that waits stays in time, at upper costs.
 
@@ -175,17 +181,20 @@ class LiveQueue:
             rows: int32 indices into ``starts``, at least one.
             now_ns: The time.
             free_ns: When the lane is free, at least ``now_ns``.
-            share: Of the lane's time until the deadline that the tenant's queue may fill.
+            share: Of the lane's time until the deadline that is the tenant's in any case; 1 or more: all.
+            others: Of that time what other tenants use.
 
         Returns:
             (verdict, shortage in ns if refused, cost in ns). Verdicts: 0 admitted, 1 too late even for an
             idle lane, 2 late, 3 makes others late, 4 over the tenant's share.
 
         Raises:
-            ValueError: An index or array is wrong, or the owner's work waits already.
+            ValueError: An index, array or share is wrong, or the owner's work waits already.
         """
         if not 0 <= model < len(self._grids) or not 1 <= request_class <= 4:
             raise ValueError(f"no model {model} or class {request_class}")
+        if not share > 0 or not others >= 0:
+            raise ValueError(f"shares must be positive, not {share} and {others}")
         self._tenant(tenant)
         if owner in self._works:
             raise ValueError("the work waits already")
@@ -193,14 +202,15 @@ class LiveQueue:
         work = _Work(
             owner, model, request_class, tenant, urgency_ns, deadline_ns, self._next_sequence(), sorted_rows
         )
-        alone_ns = self._cost_alone(work)
+        # What is kept free for others is no reason to say that an idle lane could not make it.
+        alone_ns = self._cost_alone(work, 0.0)
         if now_ns + alone_ns > self._due(deadline_ns):
             return _UNMEETABLE, now_ns + alone_ns - self._due(deadline_ns), alone_ns
-        shortage_ns = self._share_shortage(work, alone_ns, free_ns, share)
+        shortage_ns = self._share_shortage(work, alone_ns, free_ns, (share, others))
         if shortage_ns is not None:
             return _OVER_SHARE, shortage_ns, alone_ns
         place = self._place_rows if len(sorted_rows) <= _ROWS_PLACED_ONE_BY_ONE else self._place_units
-        verdict, shortage_ns, cost_ns = place(work, free_ns)
+        verdict, shortage_ns, cost_ns = place(work, free_ns, others)
         if verdict != _ADMITTED:
             self._drop(work)
             return verdict, shortage_ns, alone_ns
@@ -249,6 +259,7 @@ class LiveQueue:
     def reprice(self) -> None:
         """Computes all costs anew, after those of a model have changed."""
         for unit in list(self._units.values()):
+            unit.reserve = self._reserve
             self._settle(unit)
 
     def least_slack(self, free_ns: int) -> int:
@@ -291,8 +302,9 @@ class LiveQueue:
         self._sequence += 1
         return self._sequence
 
-    def _reserved(self, cost_ns: int) -> int:
-        return cost_ns + int(float(cost_ns) * self._reserve)
+    @staticmethod
+    def _reserved(cost_ns: int, reserve: float) -> int:
+        return cost_ns + int(float(cost_ns) * reserve)
 
     def _due(self, deadline_ns: int) -> int:
         return NEVER if deadline_ns >= NEVER else deadline_ns - self._margin_ns
@@ -327,22 +339,32 @@ class LiveQueue:
             yield first, end
             first = end
 
-    def _cost_alone(self, work: _Work) -> int:
+    def _cost_alone(self, work: _Work, reserve: float) -> int:
         grid = self._grids[work.model]
         return sum(
-            self._reserved(grid.upper(end - first, work.sorted_rows[first][0]))
+            self._reserved(grid.upper(end - first, work.sorted_rows[first][0]), reserve)
             for first, end in self._cut(work)
         )
 
-    def _share_shortage(self, work: _Work, cost_ns: int, free_ns: int, share: float) -> int | None:
+    def _share_shortage(
+        self, work: _Work, cost_ns: int, free_ns: int, shares: tuple[float, float]
+    ) -> int | None:
+        share, others = shares
         if share >= 1.0 or work.deadline_ns >= NEVER:
             return None
         queue = self._tenants[work.tenant].queue
-        queued_ns = queue.cost_before((0, work.deadline_ns, _LAST_SEQUENCE)) + cost_ns
-        window_ns = self._due(work.deadline_ns) - free_ns
-        if float(queued_ns) <= share * float(window_ns):
+        before_ns = queue.cost_before((0, work.deadline_ns, _LAST_SEQUENCE))
+        queued_ns = before_ns + cost_ns
+        if not before_ns or queued_ns <= self._quantum_ns:
             return None
-        return int(float(queued_ns) / share) - window_ns
+        needed_ns = float(queued_ns) / share
+        if others < 1.0:
+            last = (work.rank, work.urgency_ns, _LAST_SEQUENCE)
+            all_ns = max(self._schedule.cost_before(last), before_ns) + cost_ns + self._quantum_ns
+            used_ns = (float(queued_ns) + float(self._quantum_ns)) / (1.0 - others)
+            needed_ns = min(needed_ns, max(used_ns, float(all_ns)))
+        window_ns = self._due(work.deadline_ns) - free_ns
+        return None if needed_ns <= float(window_ns) else int(min(needed_ns, float(NEVER))) + 1 - window_ns
 
     def _judge(self, work: _Work, key: ScheduleKey, cost_ns: int, free_ns: int) -> tuple[int, int, int]:
         late_ns = free_ns + self._schedule.cost_before(key) + cost_ns - self._due(work.deadline_ns)
@@ -353,17 +375,21 @@ class LiveQueue:
             return _HARMFUL, harm_ns, cost_ns
         return _ADMITTED, 0, cost_ns
 
-    def _place_rows(self, work: _Work, free_ns: int) -> tuple[int, int, int]:
+    def _place_rows(self, work: _Work, free_ns: int, others: float) -> tuple[int, int, int]:
         total_ns = 0
         for length, row in work.sorted_rows:
-            verdict, shortage_ns, cost_ns = self._place_row(work, length, row, free_ns)
+            verdict, shortage_ns, cost_ns = self._place_row(work, length, row, free_ns, others)
             if verdict != _ADMITTED:
                 return verdict, shortage_ns, cost_ns
             total_ns += cost_ns
         return _ADMITTED, 0, total_ns
 
-    def _place_row(self, work: _Work, length: int, row: int, free_ns: int) -> tuple[int, int, int]:
-        alone_ns = self._reserved(self._grids[work.model].upper(1, length))
+    def _place_row(
+        self, work: _Work, length: int, row: int, free_ns: int, others: float
+    ) -> tuple[int, int, int]:
+        alone_ns = self._reserved(self._grids[work.model].upper(1, length), self._reserve)
+        # Who goes ahead of its turn in a batch must leave others room to take theirs.
+        kept_ns = self._quantum_ns if others > 0 else 0
         for added_ns, unit in self._joins(work, length, alone_ns):
             due_ns, cost_ns = self._schedule.item(unit.key)
             end_ns = self._schedule.cost_before(unit.key) + cost_ns
@@ -372,7 +398,8 @@ class LiveQueue:
                 due_ns - end_ns,
                 self._schedule.least_slack_after(unit.key),
             )
-            if slack_ns - free_ns >= added_ns:
+            room_ns = slack_ns - free_ns - (kept_ns if unit.key[1] < work.urgency_ns else 0)
+            if room_ns >= added_ns:
                 self._add_member(unit, work, row, length)
                 return _ADMITTED, 0, added_ns
         key = (work.rank, work.urgency_ns, self._next_sequence())
@@ -404,16 +431,17 @@ class LiveQueue:
                 continue
             if padded > unit.padded_length and rows > self._rows_full(unit.model, padded):
                 continue
-            added_ns = self._reserved(self._upper(unit, rows, padded)) - self._schedule.item(unit.key)[1]
+            reserved_ns = self._reserved(self._upper(unit, rows, padded), unit.reserve)
+            added_ns = reserved_ns - self._schedule.item(unit.key)[1]
             if added_ns < below_ns:
                 joins.append((added_ns, unit))
         joins.sort(key=lambda join: join[1].key, reverse=True)
         joins.sort(key=lambda join: join[0])
         return joins
 
-    def _place_units(self, work: _Work, free_ns: int) -> tuple[int, int, int]:
+    def _place_units(self, work: _Work, free_ns: int, others: float) -> tuple[int, int, int]:
         start = (work.rank, work.urgency_ns, self._sequence)
-        answer = self._judge(work, start, self._cost_alone(work), free_ns)
+        answer = self._judge(work, start, self._cost_alone(work, self._reserve), free_ns)
         if answer[0] != _ADMITTED:
             return answer
         first_tag = self._turn(work.tenant)
@@ -428,7 +456,7 @@ class LiveQueue:
         return _ADMITTED, 0, total_ns
 
     def _new_unit(self, model: int, tenant: int, key: ScheduleKey, tag: float) -> _Unit:
-        unit = _Unit(key, model, tenant, 1, tag)
+        unit = _Unit(key, model, tenant, 1, tag, self._reserve)
         self._units[key] = unit
         self._schedule.insert(key, NEVER, 0)
         return unit
@@ -440,7 +468,7 @@ class LiveQueue:
             unit.padded_length = length
         unit.cost_ns = self._upper(unit, len(unit.members), unit.padded_length)
         due_ns = min(self._schedule.item(unit.key)[0], self._due(work.deadline_ns))
-        self._schedule.update(unit.key, due_ns, self._reserved(unit.cost_ns))
+        self._schedule.update(unit.key, due_ns, self._reserved(unit.cost_ns, unit.reserve))
         work.units.append(unit)
 
     def _account(self, work: _Work, cost_ns: int) -> None:
@@ -484,7 +512,7 @@ class LiveQueue:
         unit.rows_full = self._rows_full(unit.model, unit.padded_length)
         unit.cost_ns = self._upper(unit, len(unit.members), unit.padded_length)
         due_ns = min(self._due(work.deadline_ns) for work, _, _ in unit.members)
-        self._schedule.update(unit.key, due_ns, self._reserved(unit.cost_ns))
+        self._schedule.update(unit.key, due_ns, self._reserved(unit.cost_ns, unit.reserve))
         if all(work.tenant != unit.tenant for work, _, _ in unit.members):
             unit.tenant = unit.members[0][0].tenant
 
@@ -515,7 +543,9 @@ class LiveQueue:
         kept = [member for member in unit.members if member not in riders]
         key = (unit.key[0], unit.key[1], self._next_sequence())
         costs = [
-            self._reserved(self._upper(unit, len(members), max(length for _, _, length in members)))
+            self._reserved(
+                self._upper(unit, len(members), max(length for _, _, length in members)), unit.reserve
+            )
             for members in (kept, riders)
         ]
         added_ns = sum(costs) - self._schedule.item(unit.key)[1]
@@ -526,6 +556,7 @@ class LiveQueue:
             return
         owner = riders[0][0].tenant
         behind = self._new_unit(unit.model, owner, key, self._tenants[owner].virtual_ns)
+        behind.reserve = unit.reserve
         unit.members = kept
         self._settle(unit)
         for work, _, _ in riders:
@@ -549,7 +580,7 @@ class LiveQueue:
         rows = len(unit.members) + len(other.members)
         if rows > (unit.rows_full if padded == unit.padded_length else self._rows_full(unit.model, padded)):
             return
-        cost_ns = self._reserved(self._upper(unit, rows, padded))
+        cost_ns = self._reserved(self._upper(unit, rows, padded), unit.reserve)
         due_ns, unit_ns = self._schedule.item(unit.key)
         other_due_ns, other_ns = self._schedule.item(other.key)
         added_ns, due_ns = cost_ns - unit_ns, min(due_ns, other_due_ns)
@@ -589,6 +620,11 @@ class LiveQueue:
 def _check_weight(weight: float) -> None:
     if not math.isfinite(weight) or weight <= 0:
         raise ValueError(f"a weight must be positive, not {weight}")
+
+
+def _check_reserve(reserve: float) -> None:
+    if not 0 <= reserve <= 1000:
+        raise ValueError(f"reserve must be in 0 .. 1000, not {reserve}")
 
 
 def _sorted_rows(starts: NDArray[np.int64], rows: NDArray[np.int32]) -> list[tuple[int, int]]:

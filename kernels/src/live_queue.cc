@@ -29,8 +29,8 @@ std::int32_t LiveQueue::add_tenant(double weight) {
   return static_cast<std::int32_t>(tenants_.size() - 1);
 }
 
-std::int64_t LiveQueue::reserved(std::int64_t cost_ns) const noexcept {
-  return cost_ns + static_cast<std::int64_t>(static_cast<double>(cost_ns) * limits_.reserve);
+std::int64_t LiveQueue::reserved(std::int64_t cost_ns, double reserve) noexcept {
+  return cost_ns + static_cast<std::int64_t>(static_cast<double>(cost_ns) * reserve);
 }
 
 std::int64_t LiveQueue::due(std::int64_t deadline_ns) const noexcept {
@@ -66,7 +66,8 @@ double LiveQueue::turn(std::int32_t tenant) const noexcept {
 
 Answer LiveQueue::admit(const Arrival& arrival) {
   sort_rows(arrival);
-  const std::int64_t alone_ns = cost_alone(arrival);
+  // What is kept free for others is no reason to say that an idle lane could not make it.
+  const std::int64_t alone_ns = cost_alone(arrival, 0.0);
   if (arrival.now_ns + alone_ns > due(arrival.deadline_ns)) {
     return {Verdict::kUnmeetable, -1, arrival.now_ns + alone_ns - due(arrival.deadline_ns), alone_ns};
   }
@@ -100,30 +101,41 @@ void LiveQueue::sort_rows(const Arrival& arrival) {
   }
 }
 
-std::int64_t LiveQueue::cost_alone(const Arrival& arrival) const noexcept {
+std::int64_t LiveQueue::cost_alone(const Arrival& arrival, double reserve) const noexcept {
   const CostGrid& grid = grids_[arrival.model];
-  if (sorted_.size() == 1) return reserved(grid.upper(1, sorted_[0].first));
+  if (sorted_.size() == 1) return reserved(grid.upper(1, sorted_[0].first), reserve);
   std::int64_t cost_ns = 0;
   for (std::size_t at = 0; at < sorted_.size();) {
     const std::int32_t length = sorted_[at].first;
     const std::int64_t left = static_cast<std::int64_t>(sorted_.size() - at);
     const std::int64_t rows = std::min(rows_full(arrival.model, length), left);
-    cost_ns += reserved(grid.upper(rows, length));
+    cost_ns += reserved(grid.upper(rows, length), reserve);
     at += static_cast<std::size_t>(rows);
   }
   return cost_ns;
 }
 
-// Whether the tenant's queue, as far as it is due no later, stays within its share of the time until then.
+// Whether the tenant's queue, as far as it is due no later, leaves others of the time until then what they use, or have
+// waiting, and a quantum to take their turn in; or stays within its share. Time that nobody else uses is free to all.
 Answer LiveQueue::judge_share(const Arrival& arrival, std::int64_t cost_ns) const noexcept {
   const Answer admitted{Verdict::kAdmitted, -1, 0, cost_ns};
   if (arrival.share >= 1.0 || arrival.deadline_ns >= kNever) return admitted;
   const DeadlineTree& queue = tenants_[arrival.tenant].queue;
-  const std::int64_t queued_ns = queue.cost_before({0, arrival.deadline_ns, kLastSequence}) + cost_ns;
+  const std::int64_t before_ns = queue.cost_before({0, arrival.deadline_ns, kLastSequence});
+  const std::int64_t queued_ns = before_ns + cost_ns;
+  if (before_ns == 0 || queued_ns <= limits_.quantum_ns) return admitted;
+  const double queued = static_cast<double>(queued_ns);
+  double needed = queued / arrival.share;
+  if (arrival.others < 1.0) {
+    const ScheduleKey last{rank_of(arrival.request_class), arrival.urgency_ns, kLastSequence};
+    const std::int64_t all_ns = std::max(schedule_.cost_before(last), before_ns) + cost_ns + limits_.quantum_ns;
+    const double used = (queued + static_cast<double>(limits_.quantum_ns)) / (1.0 - arrival.others);
+    needed = std::min(needed, std::max(used, static_cast<double>(all_ns)));
+  }
   const std::int64_t window_ns = due(arrival.deadline_ns) - arrival.free_ns;
-  if (static_cast<double>(queued_ns) <= arrival.share * static_cast<double>(window_ns)) return admitted;
-  const std::int64_t needed_ns = static_cast<std::int64_t>(static_cast<double>(queued_ns) / arrival.share);
-  return {Verdict::kOverShare, -1, needed_ns - window_ns, cost_ns};
+  if (needed <= static_cast<double>(window_ns)) return admitted;
+  const double most = static_cast<double>(kNever);
+  return {Verdict::kOverShare, -1, static_cast<std::int64_t>(std::min(needed, most)) + 1 - window_ns, cost_ns};
 }
 
 // Whether a unit of this cost may be inserted at `key`.
@@ -149,15 +161,18 @@ Answer LiveQueue::place_rows(const Arrival& arrival, std::int32_t work) {
 // Into the open unit that it makes dearer by the least, if that is less than a unit of its own.
 Answer LiveQueue::place_row(const Arrival& arrival, std::int32_t work, std::size_t index) {
   const std::int32_t length = sorted_[index].first;
-  const std::int64_t alone_ns = reserved(grids_[arrival.model].upper(1, length));
+  const std::int64_t alone_ns = reserved(grids_[arrival.model].upper(1, length), limits_.reserve);
   find_joins(arrival, length, alone_ns);
+  // Who goes ahead of its turn in a batch must leave others room to take theirs.
+  const std::int64_t kept_ns = arrival.others > 0 ? limits_.quantum_ns : 0;
   for (const Join& join : joins_) {
     const DeadlineTree::Node node = units_[join.unit].node;
     const ScheduleKey& key = schedule_.key(node);
     const std::int64_t end_ns = schedule_.cost_before(key) + schedule_.cost(node);
     const std::int64_t slack_ns = std::min({due(arrival.deadline_ns) - end_ns, schedule_.due(node) - end_ns,
                                             schedule_.least_slack_after(key)});
-    if (slack_ns - arrival.free_ns < join.added_ns) continue;
+    const std::int64_t room_ns = slack_ns - arrival.free_ns - (key.urgency_ns < arrival.urgency_ns ? kept_ns : 0);
+    if (room_ns < join.added_ns) continue;
     add_member(join.unit, work, index);
     return {Verdict::kAdmitted, work, 0, join.added_ns};
   }
@@ -183,7 +198,7 @@ void LiveQueue::find_joins(const Arrival& arrival, std::int32_t length, std::int
     const std::int32_t padded = std::max(unit.padded_length, length);
     if (!may_join(arrival, unit, tag)) return;
     if (padded > unit.padded_length && rows > rows_full(unit.model, padded)) return;
-    const std::int64_t added_ns = reserved(upper(unit, rows, padded)) - schedule_.cost(unit.node);
+    const std::int64_t added_ns = reserved(upper(unit, rows, padded), unit.reserve) - schedule_.cost(unit.node);
     if (added_ns < below_ns) joins_.push_back({added_ns, at});
   };
   const auto middle = open.lower_bound({length, std::numeric_limits<std::int64_t>::min()});
@@ -200,7 +215,7 @@ void LiveQueue::find_joins(const Arrival& arrival, std::int32_t length, std::int
 // Cuts the rows, longest first, into full units; the last one may stay open.
 Answer LiveQueue::place_units(const Arrival& arrival, std::int32_t work) {
   const ScheduleKey start{rank_of(arrival.request_class), arrival.urgency_ns, sequence_};
-  const Answer answer = judge(arrival, start, cost_alone(arrival));
+  const Answer answer = judge(arrival, start, cost_alone(arrival, limits_.reserve));
   if (answer.verdict != Verdict::kAdmitted) return answer;
   const double first_tag = turn(arrival.tenant);
   std::int64_t cost_ns = 0;
@@ -267,6 +282,7 @@ std::int32_t LiveQueue::new_unit(std::int32_t model, std::int32_t tenant, const 
   unit.tenant = tenant;
   unit.padded_length = 0;
   unit.tag = tag;
+  unit.reserve = limits_.reserve;
   unit.is_open = false;
   unit.members.clear();
   if (unit_of_node_.size() <= static_cast<std::size_t>(unit.node)) {
@@ -289,7 +305,7 @@ void LiveQueue::add_member(std::int32_t handle, std::int32_t work, std::size_t i
   }
   unit.cost_ns = upper(unit, static_cast<std::int64_t>(unit.members.size()), unit.padded_length);
   const std::int64_t due_ns = std::min(schedule_.due(unit.node), due(works_[work].deadline_ns));
-  schedule_.update(unit.node, due_ns, reserved(unit.cost_ns));
+  schedule_.update(unit.node, due_ns, reserved(unit.cost_ns, unit.reserve));
   open(handle);
   auto& of_work = works_[work].units;
   if (of_work.empty() || of_work.back() != handle) of_work.push_back(handle);

@@ -78,7 +78,7 @@ void LiveQueue::settle(std::int32_t handle) {
   unit.padded_length = padded;
   unit.rows_full = rows_full(unit.model, padded);
   unit.cost_ns = upper(unit, static_cast<std::int64_t>(unit.members.size()), padded);
-  schedule_.update(unit.node, due_ns, reserved(unit.cost_ns));
+  schedule_.update(unit.node, due_ns, reserved(unit.cost_ns, unit.reserve));
   if (!is_owned) {  // its turn goes to whoever is left
     Tenant& old_owner = tenants_[unit.tenant];
     old_owner.units[unit.rank].erase({schedule_.key(unit.node), handle});
@@ -181,13 +181,15 @@ void LiveQueue::put_off_riders(std::int32_t handle, std::int64_t free_ns) {
   const Unit& unit = units_[handle];
   const ScheduleKey key{unit.rank, schedule_.key(unit.node).urgency_ns, sequence_++};
   const auto cost = [&](const std::vector<Member>& members, std::int32_t length) {
-    return reserved(upper(unit, static_cast<std::int64_t>(members.size()), length));
+    return reserved(upper(unit, static_cast<std::int64_t>(members.size()), length), unit.reserve);
   };
   const std::int64_t added_ns = cost(kept, kept_length) + cost(riders, riders_length) - schedule_.cost(unit.node);
   if (free_ns + schedule_.cost_before(key) + added_ns > due_ns) return;
   if (schedule_.least_slack_after(key) - free_ns < added_ns) return;
   const std::int32_t owner = works_[riders.front().work].tenant;
+  const double reserve = unit.reserve;
   const std::int32_t behind = new_unit(unit.model, owner, key, tenants_[owner].virtual_ns);
+  units_[behind].reserve = reserve;  // as it was judged
   units_[handle].members = std::move(kept);
   settle(handle);
   for (const Member& member : riders) works_[member.work].units.push_back(behind);
@@ -214,7 +216,7 @@ bool LiveQueue::merge(std::int32_t handle, std::int32_t other_handle, std::int64
   const std::int32_t padded = std::max(unit.padded_length, other.padded_length);
   const std::int64_t rows = static_cast<std::int64_t>(unit.members.size() + other.members.size());
   if (rows > (padded == unit.padded_length ? unit.rows_full : rows_full(unit.model, padded))) return false;
-  const std::int64_t cost_ns = reserved(upper(unit, rows, padded));
+  const std::int64_t cost_ns = reserved(upper(unit, rows, padded), unit.reserve);
   const std::int64_t added_ns = cost_ns - schedule_.cost(unit.node);
   if (added_ns >= schedule_.cost(other.node)) return false;
   // The unit runs now: both must be done in time, and those that it passes, or that the other passes, can wait.
@@ -284,7 +286,9 @@ std::optional<Batch> LiveQueue::take(std::int64_t free_ns) {
 
 void LiveQueue::reprice() {
   for (std::size_t unit = 0; unit < units_.size(); ++unit) {
-    if (units_[unit].node != DeadlineTree::kNone) settle(static_cast<std::int32_t>(unit));
+    if (units_[unit].node == DeadlineTree::kNone) continue;
+    units_[unit].reserve = limits_.reserve;
+    settle(static_cast<std::int32_t>(unit));
   }
 }
 

@@ -39,7 +39,9 @@ struct Lane {
     const std::int64_t deadline = draw(5) ? now_ns + 200 + draw(30000) : kNever;
     const Arrival arrival{0, static_cast<std::int32_t>(1 + draw(3)), static_cast<std::int32_t>(draw(3)),
                           std::min(deadline, now_ns + 20000), deadline, starts.data(), rows.data(), rows.size(),
-                          now_ns, std::max(now_ns, free_ns), draw(2) ? 1.0 : 0.5};
+                          now_ns, std::max(now_ns, free_ns), draw(2) ? 1.0 : 0.2,
+                          static_cast<double>(draw(12)) / 10.0};
+    queue.set_reserve(draw(2) ? 0.0 : 0.1);
     const Answer answer = queue.admit(arrival);
     if (answer.verdict == Verdict::kAdmitted) {
       CHECK(!rows_left.contains(answer.work));
@@ -108,7 +110,7 @@ void works_whose_deadline_passes_are_given_up_whole() {
   Lane lane;
   const std::int64_t starts[] = {0, 8, 16};
   const std::int32_t rows[] = {0, 1};
-  const Arrival arrival{0, 2, 0, 5000, 5000, starts, rows, 2, 0, 0, 1.0};
+  const Arrival arrival{0, 2, 0, 5000, 5000, starts, rows, 2, 0, 0, 1.0, 0.0};
   for (int count = 0; count < 3; ++count) CHECK(lane.queue.admit(arrival).verdict == Verdict::kAdmitted);
   lane.queue.expire(4999);
   CHECK(lane.queue.parts().empty());

@@ -20,7 +20,7 @@ struct LiveQueueLimits {
   double efficiency;              // a batch is full once its cost a row is within this of the best, 0 .. 1
   std::int64_t margin_ns;         // rows are due this much before their deadline
   std::int64_t quantum_ns;        // how far a tenant's virtual time may run ahead of the last one's
-  double reserve;                 // share of each batch's time that is kept free after it
+  double reserve;                 // share of a batch's time that is kept free after it, until set_reserve changes it
 };
 
 // Who asks for what. Rows are indices into `starts`, as in TokenRows; the caller has checked them.
@@ -35,7 +35,8 @@ struct Arrival {
   std::size_t count;
   std::int64_t now_ns;
   std::int64_t free_ns;  // when the lane is free, at least now_ns
-  double share;          // of the lane's time until the deadline that the tenant's queue may fill; 1 or more: all
+  double share;          // of the lane's time until the deadline that is the tenant's in any case; 1 or more: all
+  double others;         // of that time what other tenants use, at least 0
 };
 
 enum class Verdict : int { kAdmitted = 0, kUnmeetable = 1, kLate = 2, kHarmful = 3, kOverShare = 4 };
@@ -71,7 +72,9 @@ struct Batch {
 //
 // Fairness: a tenant's virtual time grows with the cost of its rows over its weight; units are taken from tenants
 // within a quantum of the least one, earliest first. Rows of others that are beyond it are put off, into a unit of
-// their own, when the unit in which they ride is taken. A row joins only units whose turn is about its own.
+// their own, when the unit in which they ride is taken. A row joins only units whose turn is about its own. Where
+// there are others, a tenant's queue may fill the time until its deadlines but for what they use, or have waiting,
+// and a quantum; or its share if that is more. A first call, and a queue of a quantum, are never too much.
 //
 // Deterministic; not thread-safe. n is the number of waiting units, u of rows in a unit.
 class LiveQueue {
@@ -83,6 +86,8 @@ class LiveQueue {
   std::int32_t add_tenant(double weight);
   void set_weight(std::int32_t tenant, double weight) noexcept { tenants_[tenant].weight = weight; }
   void set_batch_cost_max(std::int64_t cost_ns) noexcept { batch_cost_max_ns_ = cost_ns; }
+  // From now on; units that wait keep what was kept free after them, until `reprice`. O(1).
+  void set_reserve(double reserve) noexcept { limits_.reserve = reserve; }
 
   // O(log n) for each row of works of a few rows, O(rows log rows) for larger ones.
   Answer admit(const Arrival& arrival);
@@ -126,6 +131,7 @@ class LiveQueue {
     std::int64_t rows_full = 1;
     std::int64_t cost_ns = 0;
     double tag = 0;  // virtual time at which its turn comes
+    double reserve = 0;
     bool is_open = false;
     std::vector<Member> members;
   };
@@ -160,14 +166,14 @@ class LiveQueue {
   // Open units of one model and rank, by padded length and age.
   using OpenUnits = std::map<std::pair<std::int32_t, std::int64_t>, std::int32_t>;
 
-  std::int64_t reserved(std::int64_t cost_ns) const noexcept;
+  static std::int64_t reserved(std::int64_t cost_ns, double reserve) noexcept;
   std::int64_t due(std::int64_t deadline_ns) const noexcept;
   std::int64_t rows_full(std::int32_t model, std::int32_t padded_length) const noexcept;
   std::int64_t upper(const Unit& unit, std::int64_t rows, std::int32_t padded_length) const noexcept;
   OpenUnits& open_units(const Unit& unit) { return open_[static_cast<std::size_t>(unit.model * kRanks + unit.rank)]; }
 
   void sort_rows(const Arrival& arrival);
-  std::int64_t cost_alone(const Arrival& arrival) const noexcept;
+  std::int64_t cost_alone(const Arrival& arrival, double reserve) const noexcept;
   Answer judge_share(const Arrival& arrival, std::int64_t cost_ns) const noexcept;
   Answer place_rows(const Arrival& arrival, std::int32_t work);
   Answer place_row(const Arrival& arrival, std::int32_t work, std::size_t index);

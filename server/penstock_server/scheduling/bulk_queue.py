@@ -1,11 +1,13 @@
-"""Work that waits for idle cycles: flows share the lanes by weight, rows of like length share batches."""
+"""Work that waits for idle cycles: tenants share the lanes by weight, rows of like length share batches."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+import math
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
-from operator import itemgetter
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,32 +16,29 @@ from penstock_server.domain.lane import LaneKind
 from penstock_server.domain.model import ModelKey
 from penstock_server.domain.work import BatchPart, BatchPlan, Work
 from penstock_server.scheduling.cost import CostModels, CostTable
+from penstock_server.scheduling.fair_order import FairOrder, Turn
 from penstock_server.scheduling.queues import DeadlineQueue, QueuedWork, urgency_ns
 
-# Flows that wait for nothing are forgotten beyond this many.
-_FLOWS_MAX = 1024
+# Those that wait for nothing are forgotten beyond this many, or twice what was left the last time.
+_IDLE_MAX = 1024
 # Works that have left stay among the deadlines until they are half of them, and this many at least.
 _DEAD_MAX = 64
 
 
 @dataclass(eq=False, slots=True)
 class Flow:
-    """A tenant's calls, or a job's windows.
+    """A job's windows, or a tenant's calls.
 
     Attributes:
-        name: The tenant or the job.
-        weight: Its share against other flows.
-        virtual_ns: Cost of what it has had, over its weight.
+        share: The tenant's.
+        turn: Among the tenant's flows.
         works: How many of its works wait.
-        tokens: Their tokens.
         by_model: They, by model version.
     """
 
-    name: str
-    weight: float
-    virtual_ns: float
+    share: Share
+    turn: Turn
     works: int = 0
-    tokens: int = 0
     by_model: dict[ModelKey, DeadlineQueue] = field(default_factory=dict[ModelKey, DeadlineQueue])
 
     def head(self) -> QueuedWork | None:
@@ -54,6 +53,30 @@ class Flow:
         return best
 
 
+@dataclass(eq=False, slots=True)
+class Share:
+    """All that waits of one tenant.
+
+    Attributes:
+        turn: Among tenants.
+        order: Of its flows.
+        flows: They, by job; its calls have no job.
+        tokens: Their tokens that wait.
+        flows_max: When to forget those that wait for nothing.
+    """
+
+    turn: Turn
+    order: FairOrder[Flow]
+    flows: dict[str, Flow] = field(default_factory=dict[str, Flow])
+    tokens: int = 0
+    flows_max: int = _IDLE_MAX
+
+
+class _Waiting(NamedTuple):
+    queued: QueuedWork
+    flow: Flow
+
+
 def _order(queued: QueuedWork) -> tuple[int, int, ModelKey]:
     return urgency_ns(queued.work), queued.work.arrival_ns, queued.work.model
 
@@ -61,14 +84,15 @@ def _order(queued: QueuedWork) -> tuple[int, int, ModelKey]:
 class BulkQueue:
     """All work of one class that waits for idle cycles, with a bound on its tokens.
 
-    Flows share by weight: a flow's virtual time grows with the cost of its rows over its weight, and the most
-    urgent work of the flows within ``quantum_ns`` of the least one goes next.
+    Tenants share by weight, and so do the flows of a tenant: a tenant has no more for having more jobs. The
+    most urgent work of those within ``quantum_ns`` of the last one goes next. O(log n) for each work that is
+    looked at.
 
     Args:
         tokens_max: Tokens that may wait.
         batch_tokens_max: Most tokens of a batch, with padding.
-        lookahead: Works of a flow that are looked at to fill a batch.
-        quantum_ns: How far ahead of the last flow another one may be.
+        lookahead: Works, and flows, that are looked at to fill a batch.
+        quantum_ns: How far ahead of the last flow or tenant another one may be.
         costs: What batches cost.
     """
 
@@ -82,11 +106,12 @@ class BulkQueue:
         self._lookahead = lookahead
         self._quantum_ns = quantum_ns
         self._costs = costs
-        self._flows: dict[str, Flow] = {}
-        self._waiting: dict[Work, QueuedWork] = {}
+        self._order: FairOrder[Share] = FairOrder(quantum_ns)
+        self._shares: dict[str, Share] = {}
+        self._shares_max = _IDLE_MAX
+        self._waiting: dict[Work, _Waiting] = {}
         self._deadlines: list[tuple[int, int, Work]] = []
         self._pushed = 0
-        self._virtual_floor_ns = 0.0
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -98,29 +123,33 @@ class BulkQueue:
         """Whether ``tokens`` more may wait."""
         return self.tokens + tokens <= self.tokens_max
 
-    def push(self, work: Work) -> None:
-        """Adds work, which must have at least one row."""
+    def push(self, work: Work, tenant: str, weight: float) -> None:
+        """Adds work.
+
+        Args:
+            work: Has at least one row.
+            tenant: Whose share it takes.
+            weight: The tenant's against other tenants; the job's against its other jobs is the work's own.
+        """
         queued = QueuedWork.of(work)
-        flow = self._flow_of(work)
-        if not flow.works:
-            # Whoever has had nothing to do has no claim to the time that it did not want.
-            flow.virtual_ns = max(flow.virtual_ns, self._virtual_floor_ns)
+        flow = self._flow_of(work, tenant, weight)
         flow.works += 1
-        flow.tokens += queued.tokens_left
-        flow.weight = work.weight
         flow.by_model.setdefault(work.model, DeadlineQueue()).push(queued)
-        self._waiting[work] = queued
-        self._account(queued.rows_left, queued.tokens_left)
+        self._waiting[work] = _Waiting(queued, flow)
+        self._account(flow, queued.rows_left, queued.tokens_left)
+        self._settle(flow)
         if work.deadline_ns is not None:
             self._watch(work.deadline_ns, work)
 
     def drop(self, work: Work) -> NDArray[np.int32]:
         """Removes all rows of a work that still wait, and returns them."""
-        queued = self._waiting.get(work)
-        if queued is None:
+        waiting = self._waiting.get(work)
+        if waiting is None:
             return np.empty(0, dtype=np.int32)
-        rows = self._take(queued, queued.rows_left)
-        self._flows[flow_name(work)].by_model[work.model].note_dead()
+        queued, flow = waiting
+        rows = self._take(flow, queued, queued.rows_left)
+        flow.by_model[work.model].note_dead()
+        self._settle(flow)
         return rows
 
     def expire(self, now_ns: int) -> list[BatchPart]:
@@ -132,48 +161,135 @@ class BulkQueue:
                 expired.append(BatchPart(work, self.drop(work)))
         return expired
 
-    def tokens_of(self, flow: str) -> int:
-        """Tokens of a flow that wait."""
-        known = self._flows.get(flow)
-        return 0 if known is None else known.tokens
+    def tokens_of(self, tenant: str) -> int:
+        """Tokens of a tenant that wait."""
+        share = self._shares.get(tenant)
+        return 0 if share is None else share.tokens
 
     def waiting_rows(self, work: Work) -> NDArray[np.int32]:
         """Indices of a work's rows that wait, longest first."""
-        queued = self._waiting[work]
+        queued = self._waiting[work].queued
         return queued.order[queued.next_row :]
 
     def head(self) -> QueuedWork | None:
         """The work that the next batch begins with."""
-        anchor = self._choose()
-        return None if anchor is None else anchor[1]
+        share = self._order.choose()
+        flow = None if share is None else share.order.choose()
+        return None if flow is None else flow.head()
 
-    def unit_ns(self, lane: LaneKind) -> int:
+    def unit_ns(self, lane: LaneKind, cap_ns: float = math.inf) -> int:
         """Upper cost of about the next batch, if it ran on a lane of this kind; 0 if nothing waits."""
         head = self.head()
         if head is None:
             return 0
         table = self._costs.table(head.work.model, lane)
-        rows = min(_Draft(table, self._batch_tokens_max).rows_full(head.next_length), head.rows_left)
+        rows = min(_Draft(table, self._batch_tokens_max, cap_ns).rows_full(head.next_length), head.rows_left)
         return round(table.predict(rows, head.next_length).upper_ns)
 
-    def take(self, lane: LaneKind) -> BatchPlan | None:
-        """Removes the next batch; None if nothing waits."""
-        anchor = self._choose()
-        if anchor is None:
+    def take(self, lane: LaneKind, cap_ns: float = math.inf) -> BatchPlan | None:
+        """Removes the next batch; None if nothing waits.
+
+        Args:
+            lane: The kind of lane that will run it.
+            cap_ns: Its upper cost must not exceed this, but for a single row's.
+        """
+        head = self.head()
+        if head is None:
             return None
-        first, head = anchor
         model = head.work.model
-        draft = _Draft(self._costs.table(model, lane), self._batch_tokens_max)
-        for flow in self._fill_order(first, model):
-            with flow.by_model[model].most_urgent(self._works_looked_at(flow, model)) as candidates:
-                for queued in candidates:
-                    self._take_what_fits(queued, draft)
-                    if draft.is_full:
-                        break
-            if draft.is_full:
-                break
-        self._charge(draft)
+        draft = _Draft(self._costs.table(model, lane), self._batch_tokens_max, cap_ns)
+        with closing(self._flows_in_turn(model)) as flows:
+            for flow in flows:
+                with flow.by_model[model].most_urgent(self._works_looked_at(flow, model)) as candidates:
+                    for queued in candidates:
+                        self._take_what_fits(flow, queued, draft)
+                        if draft.is_full:
+                            break
+                if draft.is_full:
+                    break
+        self._charge(draft.taken, draft.upper_ns)
         return draft.plan(model)
+
+    def _flows_in_turn(self, model: ModelKey) -> Generator[Flow]:
+        """Flows with work for a model version whose turn it is, the one that goes next first."""
+        with closing(self._order.in_turn(self._lookahead)) as shares:
+            for share in shares:
+                with closing(share.order.in_turn(self._lookahead)) as flows:
+                    for flow in flows:
+                        if model in flow.by_model and flow.by_model[model].head() is not None:
+                            yield flow
+
+    def _works_looked_at(self, flow: Flow, model: ModelKey) -> int:
+        """How many works to look at: one, if it has rows enough to fill any batch by itself."""
+        head = flow.by_model[model].head()
+        return 1 if head is not None and head.rows_left >= self._lookahead else self._lookahead
+
+    def _take_what_fits(self, flow: Flow, queued: QueuedWork, draft: _Draft) -> None:
+        rows = draft.rows_that_fit(queued)
+        if rows:
+            first_length, tokens_before = queued.next_length, queued.tokens_left
+            part = BatchPart(queued.work, self._take(flow, queued, rows))
+            draft.add(_Taken(part, flow, tokens_before - queued.tokens_left), first_length)
+
+    def _take(self, flow: Flow, queued: QueuedWork, rows: int) -> NDArray[np.int32]:
+        """Takes a work's next rows out of the sums; the flow must be settled afterwards."""
+        tokens_before = queued.tokens_left
+        taken = queued.take(rows)
+        self._account(flow, -rows, queued.tokens_left - tokens_before)
+        if not queued.rows_left:
+            del self._waiting[queued.work]
+            flow.works -= 1
+        return taken
+
+    def _charge(self, taken: Sequence[_Taken], cost_ns: float) -> None:
+        """Charges a batch to the flows of its rows and their tenants, by tokens, and settles them."""
+        a_token = cost_ns / max(sum(each.tokens for each in taken), 1)
+        for each in taken:
+            each.flow.share.order.charge(each.flow, a_token * each.tokens)
+            self._order.charge(each.flow.share, a_token * each.tokens)
+        flows = dict.fromkeys(each.flow for each in taken)
+        for flow in flows:
+            self._settle_flow(flow)
+        for share in dict.fromkeys(flow.share for flow in flows):
+            self._settle_share(share)
+
+    def _settle(self, flow: Flow) -> None:
+        self._settle_flow(flow)
+        self._settle_share(flow.share)
+
+    @staticmethod
+    def _settle_flow(flow: Flow) -> None:
+        head = flow.head()
+        flow.share.order.settle(flow, None if head is None else _order(head))
+
+    def _settle_share(self, share: Share) -> None:
+        flow = share.order.choose()
+        self._order.settle(share, None if flow is None else flow.turn.urgency)
+
+    def _flow_of(self, work: Work, tenant: str, weight: float) -> Flow:
+        share = self._share_of(tenant, weight)
+        flow = share.flows.get(work.flow)
+        if flow is None:
+            if len(share.flows) >= share.flows_max:
+                share.flows = {name: each for name, each in share.flows.items() if not _is_idle(each, share)}
+                share.flows_max = max(_IDLE_MAX, 2 * len(share.flows))
+            flow = share.flows[work.flow] = Flow(share, Turn(work.weight))
+        flow.turn.weight = work.weight
+        return flow
+
+    def _share_of(self, tenant: str, weight: float) -> Share:
+        share = self._shares.get(tenant)
+        if share is None:
+            if len(self._shares) >= self._shares_max:
+                self._shares = {name: each for name, each in self._shares.items() if not self._is_done(each)}
+                self._shares_max = max(_IDLE_MAX, 2 * len(self._shares))
+            share = self._shares[tenant] = Share(Turn(weight), FairOrder(self._quantum_ns))
+        share.turn.weight = weight
+        return share
+
+    def _is_done(self, share: Share) -> bool:
+        """Whether a tenant waits for nothing and is not ahead of the others."""
+        return share.turn.urgency is None and share.turn.virtual_ns <= self._order.floor_ns
 
     def _watch(self, deadline_ns: int, work: Work) -> None:
         if len(self._deadlines) > 2 * len(self._waiting) + _DEAD_MAX:
@@ -182,89 +298,33 @@ class BulkQueue:
         self._pushed += 1
         heapq.heappush(self._deadlines, (deadline_ns, self._pushed, work))
 
-    def _choose(self) -> tuple[Flow, QueuedWork] | None:
-        """The most urgent work among the flows whose turn it is, with its flow."""
-        waiting = [flow for flow in self._flows.values() if flow.works]
-        if not waiting:
-            return None
-        least = min(flow.virtual_ns for flow in waiting)
-        self._virtual_floor_ns = max(self._virtual_floor_ns, least)
-        heads = [
-            (_order(head), flow, head)
-            for flow in waiting
-            if flow.virtual_ns <= least + self._quantum_ns and (head := flow.head()) is not None
-        ]
-        _, flow, head = min(heads, key=itemgetter(0))
-        return flow, head
-
-    def _fill_order(self, first: Flow, model: ModelKey) -> Iterator[Flow]:
-        """The flow whose turn it is, then others that are not ahead of their share, by virtual time."""
-        yield first
-        limit = first.virtual_ns + self._quantum_ns
-        others = [
-            flow
-            for flow in self._flows.values()
-            if flow.works and flow is not first and model in flow.by_model and flow.virtual_ns <= limit
-        ]
-        yield from sorted(others, key=lambda flow: flow.virtual_ns)
-
-    def _works_looked_at(self, flow: Flow, model: ModelKey) -> int:
-        """How many works to look at: one, if it has rows enough to fill any batch by itself."""
-        head = flow.by_model[model].head()
-        return 1 if head is not None and head.rows_left >= self._lookahead else self._lookahead
-
-    def _take_what_fits(self, queued: QueuedWork, draft: _Draft) -> None:
-        rows = draft.rows_that_fit(queued)
-        if rows:
-            first_length, tokens_before = queued.next_length, queued.tokens_left
-            taken = self._take(queued, rows)
-            draft.add(BatchPart(queued.work, taken), first_length, tokens_before - queued.tokens_left)
-
-    def _take(self, queued: QueuedWork, rows: int) -> NDArray[np.int32]:
-        tokens_before = queued.tokens_left
-        taken = queued.take(rows)
-        self._account(-rows, queued.tokens_left - tokens_before)
-        flow = self._flows[flow_name(queued.work)]
-        flow.tokens += queued.tokens_left - tokens_before
-        if not queued.rows_left:
-            del self._waiting[queued.work]
-            flow.works -= 1
-        return taken
-
-    def _charge(self, draft: _Draft) -> None:
-        """Charges a batch to the flows of its rows, by their tokens."""
-        a_token = draft.upper_ns / max(draft.tokens, 1)
-        for part, tokens in zip(draft.parts, draft.tokens_by_part, strict=True):
-            flow = self._flows[flow_name(part.work)]
-            flow.virtual_ns += a_token * tokens / flow.weight
-
-    def _flow_of(self, work: Work) -> Flow:
-        name = flow_name(work)
-        flow = self._flows.get(name)
-        if flow is None:
-            if len(self._flows) >= _FLOWS_MAX:
-                self._flows = {each.name: each for each in self._flows.values() if each.works}
-            flow = self._flows[name] = Flow(name, work.weight, self._virtual_floor_ns)
-        return flow
-
-    def _account(self, rows: int, tokens: int) -> None:
+    def _account(self, flow: Flow, rows: int, tokens: int) -> None:
         self.rows += rows
         self.tokens += tokens
+        flow.share.tokens += tokens
 
 
-def flow_name(work: Work) -> str:
-    """Whose turn a work takes: its job's or its tenant's."""
-    return work.flow or work.tenant
+def _is_idle(flow: Flow, share: Share) -> bool:
+    """Whether a flow waits for nothing and is not ahead of the others."""
+    return flow.turn.urgency is None and flow.turn.virtual_ns <= share.order.floor_ns
+
+
+class _Taken(NamedTuple):
+    """Rows that leave for a batch, with their flow and tokens."""
+
+    part: BatchPart
+    flow: Flow
+    tokens: int
 
 
 class _Draft:
     """A batch being filled: as many rows as pay, within the budget but for a first row longer than it."""
 
-    def __init__(self, table: CostTable, budget: int) -> None:
+    def __init__(self, table: CostTable, budget: int, cap_ns: float = math.inf) -> None:
         self._table = table
         self._budget = budget
-        self.parts: list[BatchPart] = []
-        self.tokens_by_part: list[int] = []
+        self._cap_ns = cap_ns
+        self.taken: list[_Taken] = []
         self.rows = 0
         self.padded_length = 0
         self.tokens = 0
@@ -284,7 +344,10 @@ class _Draft:
         """Rows of a full batch; at least one."""
         length = max(padded_length, 1)
         if self._full[0] != length:
-            self._full = (length, max(1, min(self._table.full_batch(length), self._budget // length)))
+            self._full = (
+                length,
+                max(1, min(self._table.full_batch(length, self._cap_ns), self._budget // length)),
+            )
         return self._full[1]
 
     def rows_that_fit(self, queued: QueuedWork) -> int:
@@ -292,16 +355,20 @@ class _Draft:
         free = self.rows_full(max(self.padded_length, queued.next_length)) - self.rows
         return min(max(free, 0), queued.rows_left)
 
-    def add(self, part: BatchPart, first_length: int, tokens: int) -> None:
+    def add(self, taken: _Taken, first_length: int) -> None:
         """Takes rows of a work."""
-        self.parts.append(part)
-        self.tokens_by_part.append(tokens)
-        self.rows += len(part.rows)
+        self.taken.append(taken)
+        self.rows += len(taken.part.rows)
         self.padded_length = max(self.padded_length, first_length)
-        self.tokens += tokens
+        self.tokens += taken.tokens
 
     def plan(self, model: ModelKey) -> BatchPlan:
         """The batch."""
         return BatchPlan(
-            model, tuple(self.parts), self.rows, self.padded_length, self.tokens, round(self.upper_ns)
+            model,
+            tuple(each.part for each in self.taken),
+            self.rows,
+            self.padded_length,
+            self.tokens,
+            round(self.upper_ns),
         )

@@ -43,6 +43,8 @@ class SchedulerLimits:
         batch_efficiency: A live batch is full once a row in it costs at most what it costs in the best batch,
             over this. More would wait longer to win less than the noise of measurements.
         bulk_share: Part of the live lane's time that FLEX and BULK get though live work waits.
+        bulk_beside_flex: Part of the time of FLEX and BULK that BULK gets though FLEX waits. Chosen: FLEX
+            hardly feels it, and a job that takes an hour takes ten, not for ever.
         quantum_ns: Device time that a tenant or job may be ahead of its share of the others, over its weight:
             room to compute by deadline and to fill batches. About a full live batch of MiniLM on two cores.
         tenant: Policy of tenants that have none of their own.
@@ -59,6 +61,7 @@ class SchedulerLimits:
     live_batch_ns_max: int | None = None
     batch_efficiency: float = 0.97
     bulk_share: float = 0.02
+    bulk_beside_flex: float = 0.1
     quantum_ns: int = 20_000_000
     tenant: TenantPolicy = TenantPolicy()
     tenants: Mapping[str, TenantPolicy] = field(default_factory=dict[str, TenantPolicy])

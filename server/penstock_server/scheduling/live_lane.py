@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple, cast
 
@@ -15,6 +16,7 @@ from penstock_server.domain.work import BatchPart, BatchPlan, Work
 from penstock_server.scheduling.cost import CostModels
 from penstock_server.scheduling.limits import SchedulerLimits
 from penstock_server.scheduling.queues import urgency_ns
+from penstock_server.scheduling.tenants import ALONE, Shares
 
 # Waiting batches are priced anew when a table's costs have moved by this much in all: less is noise.
 _REPRICED_BEYOND = 0.03
@@ -30,14 +32,15 @@ class Verdict(IntEnum):
     OVER_SHARE = 4
 
 
+_VERDICTS = tuple(Verdict)
+
+
 class Offer(NamedTuple):
-    """The answer to work that was offered, with the time that is missing if it was refused."""
+    """The answer to work that was offered: the time that is missing if it was refused, and what it costs."""
 
     verdict: Verdict
     shortage_ns: int
-
-
-_ADMITTED = Offer(Verdict.ADMITTED, 0)
+    cost_ns: int
 
 
 class _Model(NamedTuple):
@@ -53,7 +56,7 @@ class LiveLane:
     Args:
         limits: Bounds.
         costs: What batches cost; the queue reads the live tables in place.
-        reserve: Share of each batch's time that is kept free for bulk work.
+        reserve: Share of each batch's time that is kept free for bulk work while there is some.
     """
 
     def __init__(self, limits: SchedulerLimits, costs: CostModels, reserve: float) -> None:
@@ -63,14 +66,17 @@ class LiveLane:
             efficiency=limits.batch_efficiency,
             margin_ns=limits.live_margin_ns,
             quantum_ns=limits.quantum_ns,
-            reserve=reserve,
+            reserve=0.0,
         )
+        self._reserve = reserve
+        self._is_reserving = False
         if limits.live_batch_ns_max is not None:
             self.queue.set_batch_cost_max(limits.live_batch_ns_max)
         self._models: dict[ModelKey, _Model] = {}
         self._keys: list[ModelKey] = []
         self._priced_ns: dict[ModelKey, float] = {}
-        self._running: list[BatchPlan] = []
+        # What runs and what follows it, each with its upper cost.
+        self._running: list[tuple[BatchPlan, int]] = []
         self._free_ns = 0
 
     def free_ns(self, now_ns: int) -> int:
@@ -85,7 +91,7 @@ class LiveLane:
         now_ns: int,
         *,
         kept_ns: int = 0,
-        share: float = 1.0,
+        shares: Shares = ALONE,
     ) -> Offer:
         """Takes rows of a work if all that waits stays in time; O(log n).
 
@@ -95,10 +101,10 @@ class LiveLane:
             tenant: The tenant's index in the queue.
             now_ns: The time.
             kept_ns: Time of the lane that is spoken for beside what runs and waits.
-            share: Of the lane's time until the deadline that the tenant's queue may fill.
+            shares: Of the lane's time until the deadline: the tenant's own, and what others use.
         """
         model = self._models.get(work.model) or self._add_model(work.model)
-        verdict, shortage_ns, _ = self.queue.admit(
+        verdict, shortage_ns, cost_ns = self.queue.admit(
             work,
             model.place,
             work.request_class,
@@ -109,9 +115,16 @@ class LiveLane:
             rows,
             now_ns,
             self.free_ns(now_ns) + kept_ns,
-            share,
+            shares.own,
+            shares.others,
         )
-        return Offer(Verdict(verdict), shortage_ns) if verdict else _ADMITTED
+        return Offer(_VERDICTS[verdict], shortage_ns, cost_ns)
+
+    def reserve(self, *, is_wanted: bool) -> None:
+        """Keeps time free after what is admitted from now on, or does not: bulk work waits, or none does."""
+        if self._reserve and is_wanted is not self._is_reserving:
+            self._is_reserving = is_wanted
+            self.queue.set_reserve(self._reserve if is_wanted else 0.0)
 
     def expire(self, now_ns: int) -> list[BatchPart]:
         """Removes all work whose deadline has passed."""
@@ -129,14 +142,17 @@ class LiveLane:
     def started(self, plan: BatchPlan, now_ns: int) -> None:
         """Hears that a batch goes to the lane, behind what runs there."""
         self._free_ns = self.free_ns(now_ns) + plan.predicted_ns
-        self._running.append(plan)
+        self._running.append((plan, plan.predicted_ns))
 
-    def ended(self, plan: BatchPlan, end_ns: int) -> None:
-        """Hears of the true end of a batch. Earlier ones that never ended have failed; later ones run on."""
-        for place, running in enumerate(self._running):
+    def ended(self, plan: BatchPlan, end_ns: int, again: Sequence[BatchPlan] = ()) -> None:
+        """Hears of the true end of a batch, and of batches of its rows that run in its place.
+
+        Earlier ones have ended as well, as the lane is serial.
+        """
+        for place, (running, _) in enumerate(self._running):
             if running is plan:
-                del self._running[: place + 1]
-                self._free_ns = end_ns + sum(later.predicted_ns for later in self._running)
+                self._running[: place + 1] = [(each, self._upper_ns(each)) for each in again]
+                self._free_ns = end_ns + sum(cost_ns for _, cost_ns in self._running)
                 return
 
     def reprice(self, model: ModelKey) -> None:
@@ -148,6 +164,10 @@ class LiveLane:
         if abs(total_ns - priced_ns) > _REPRICED_BEYOND * priced_ns:
             self._priced_ns[model] = total_ns
             self.queue.reprice()
+
+    def _upper_ns(self, plan: BatchPlan) -> int:
+        table = self._costs.table(plan.model, LaneKind.LIVE)
+        return round(table.predict(plan.rows, plan.padded_length).upper_ns)
 
     def _add_model(self, key: ModelKey) -> _Model:
         table = self._costs.table(key, LaneKind.LIVE)

@@ -4,13 +4,14 @@ Synchronous and deterministic: time is an argument, nothing awaits, nothing is r
 dispatcher of the server and a simulator on a virtual clock run the same code.
 
 Live work waits in a schedule that is kept feasible (`penstock_server.scheduling.live_lane`). FLEX goes before
-BULK; both get the cycles that live work leaves, a minimum share of the live lane, and the live lane itself
-when a deadline of theirs comes near. Decision record 0009 has the reasons.
+BULK but for a minimum share; both get the cycles that live work leaves, a minimum share of the live lane, and
+the live lane itself when a deadline of theirs comes near. Decision record 0009 has the reasons.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from penstock_server.domain.errors import PenstockError
@@ -52,6 +53,11 @@ class QueueDepth:
     tokens: int
 
 
+# Works that are offered to the live lane in one plan: about a batch. More would hold up the lane that asks.
+_OFFERED_MAX = 8
+# Works that are looked at for it; most of them may have left since.
+_DUE_MAX = 64
+
 _DEMOTIONS = {
     OverloadPolicy.REJECT: None,
     OverloadPolicy.DEMOTE_TO_FLEX: RequestClass.FLEX,
@@ -72,11 +78,16 @@ class Scheduler:
         self._costs = costs
         self._credit = BulkCredit(limits.bulk_share)
         self._live = LiveLane(limits, costs, self._credit.rate)
-        self._tenants = Tenants(limits)
+        live = self._live.queue
+        self._tenants = Tenants(
+            limits, add_index=live.add_tenant, reuse_index=live.set_weight, waits=self._waits_for_anything
+        )
         self._bulk = {
             RequestClass.FLEX: self._bulk_queue(limits.flex_tokens_max),
             RequestClass.BULK: self._bulk_queue(limits.bulk_tokens_max),
         }
+        # What BULK has coming of what FLEX and BULK get.
+        self._beside_flex = BulkCredit(limits.bulk_beside_flex)
         self._promotions = Promotions(costs, limits.live_margin_ns)
         self._refusals = Refusals()
         # About what the next bulk batch would cost the live lane.
@@ -98,7 +109,7 @@ class Scheduler:
         if work.deadline_ns is not None and work.deadline_ns <= now_ns:
             raise already_late()
         tokens = tokens_of(work)
-        tenant = self._tenants.find(work.tenant) or self._add_tenant(work.tenant)
+        tenant = self._tenants.find(work.tenant, now_ns)
         is_of_job = work.request_class is RequestClass.BULK
         if tenant.is_limited and not is_of_job:
             self._check_tenant(tenant, tokens, now_ns)
@@ -122,10 +133,7 @@ class Scheduler:
         for queue in self._bulk.values():
             expired += queue.expire(now_ns)
         promoted = self._promote(now_ns)
-        if lane is LaneKind.LIVE:
-            batch = self._plan_live(now_ns)
-        else:
-            batch = next((found for queue in self._bulk_queues() if (found := queue.take(lane))), None)
+        batch = self._plan_live(now_ns) if lane is LaneKind.LIVE else self._take_bulk(lane)
         if batch is not None:
             for part in batch.parts:
                 part.work.started = True
@@ -144,6 +152,14 @@ class Scheduler:
         elif is_bulk and self._credit.rate:
             live_cost = self._costs.table(plan.model, LaneKind.LIVE).predict(plan.rows, plan.padded_length)
             self._credit.fall(round(live_cost.upper_ns))
+
+    def failed(self, lane: LaneKind, plan: BatchPlan, now_ns: int, again: Sequence[BatchPlan] = ()) -> None:
+        """Hears that a batch has no outputs, and which batches of its rows run in its place, one by one.
+
+        Each of those is completed or fails as well; so does one of which nothing is wanted any more.
+        """
+        if lane is LaneKind.LIVE:
+            self._live.ended(plan, now_ns, again)
 
     def cancel(self, work: Work) -> None:
         """Drops the rows of a work that are not in a batch yet. No effect the second time."""
@@ -167,20 +183,24 @@ class Scheduler:
     ) -> PenstockError | None:
         """Queues work in a class, or says why not."""
         if request_class in self._bulk:
-            return self._place_bulk(work, request_class, tokens)
+            return self._place_bulk(work, request_class, tenant, tokens)
         waiting, most = self._live.queue.waiting_tokens(request_class), self._limits.live_tokens_max
         if waiting + tokens > most:
             return self._no_room(work, request_class, LaneKind.LIVE, tokens, waiting, most)
-        share = self._tenants.share(tenant, now_ns)
-        kept_ns = self._kept_ns(work, now_ns)
-        offer = self._live.offer(work, work.rows, tenant.index, now_ns, kept_ns=kept_ns, share=share)
+        shares = self._tenants.shares(tenant, now_ns)
+        kept_ns = self._keep_for_bulk(work, now_ns)
+        offer = self._live.offer(work, work.rows, tenant.index, now_ns, kept_ns=kept_ns, shares=shares)
+        if offer.verdict is not Verdict.UNMEETABLE:
+            self._tenants.use(tenant, offer.cost_ns, shares, now_ns)
         return None if offer.verdict is Verdict.ADMITTED else self._refusals.of_offer(offer, work)
 
-    def _place_bulk(self, work: Work, request_class: RequestClass, tokens: int) -> PenstockError | None:
+    def _place_bulk(
+        self, work: Work, request_class: RequestClass, tenant: Tenant, tokens: int
+    ) -> PenstockError | None:
         queue = self._bulk[request_class]
         if not queue.has_room(tokens):
             return self._no_room(work, request_class, LaneKind.BULK, tokens, queue.tokens, queue.tokens_max)
-        queue.push(work)
+        queue.push(work, tenant.name, tenant.policy.weight)
         self._promotions.add(work)
         if not self._unit_ns:
             self._unit_ns = queue.unit_ns(LaneKind.LIVE)
@@ -194,9 +214,11 @@ class Scheduler:
         drain_ns = (waiting + tokens - most) * self._costs.table(work.model, lane).ns_per_token()
         return self._refusals.of_queue(request_class, waiting, most, drain_ns)
 
-    def _kept_ns(self, work: Work, now_ns: int) -> int:
-        """What bulk work may take of the live lane until a deadline, beyond its share of each batch."""
-        if not self._credit.rate or work.deadline_ns is None or not self._bulk_waits():
+    def _keep_for_bulk(self, work: Work, now_ns: int) -> int:
+        """Keeps waiting bulk work its share of each batch; returns what it may take beyond by a deadline."""
+        bulk_waits = self._bulk_waits()
+        self._live.reserve(is_wanted=bulk_waits)
+        if not self._credit.rate or work.deadline_ns is None or not bulk_waits:
             return 0
         return self._credit.due_within(work.deadline_ns - now_ns, self._unit_ns)
 
@@ -212,7 +234,7 @@ class Scheduler:
         """A bulk batch for the live lane, if bulk work has one coming and no promise is broken by it."""
         if not self._credit.rate:
             return None
-        queue = next(self._bulk_queues(), None)
+        queue = self._next_bulk(LaneKind.LIVE)
         if queue is None:
             self._credit.clear()
             self._unit_ns = 0
@@ -221,7 +243,8 @@ class Scheduler:
         free_ns = self._live.free_ns(now_ns)
         if not self._credit.covers(self._unit_ns) or self._live.queue.least_slack(free_ns) < self._unit_ns:
             return None
-        batch = queue.take(LaneKind.LIVE)
+        # No more than was asked for: other works may fill the head's batch up.
+        batch = self._take_bulk(LaneKind.LIVE, cap_ns=self._unit_ns)
         if batch is not None:
             self._credit.fall(batch.predicted_ns)
         return batch
@@ -232,16 +255,19 @@ class Scheduler:
             return False
         self._promotions.tidy(self._waits_for_idle, sum(map(len, self._bulk.values())))
         queue_ns = self._live.queue.cost()
-        due: list[Work] = []
-        while (work := self._promotions.pop(now_ns, queue_ns)) is not None:
+        offered = promoted = 0
+        for _ in range(_DUE_MAX):
+            work = self._promotions.pop(now_ns, queue_ns)
+            if work is None or offered == _OFFERED_MAX:
+                break
             if self._waits_for_idle(work):
-                due.append(work)
-        promoted = [self._promote_work(work, now_ns, queue_ns) for work in due]
-        return any(promoted)
+                offered += 1
+                promoted += self._promote_work(work, now_ns, queue_ns)
+        return promoted > 0
 
     def _promote_work(self, work: Work, now_ns: int, queue_ns: int) -> bool:
         queue = self._bulk[work.request_class]
-        tenant = self._tenants.find(work.tenant) or self._add_tenant(work.tenant)
+        tenant = self._tenants.find(work.tenant, now_ns)
         offer = self._live.offer(work, queue.waiting_rows(work).copy(), tenant.index, now_ns)
         if offer.verdict is Verdict.ADMITTED:
             queue.drop(work)
@@ -260,22 +286,32 @@ class Scheduler:
             self._tenants.check_queue(tenant, tokens, queued)
         self._tenants.check_rate(tenant, tokens, now_ns)
 
-    def _add_tenant(self, name: str) -> Tenant:
-        live = self._live.queue
-        index = self._tenants.free_index(lambda index: live.queued_cost(index) > 0)
-        weight = self._tenants.policy(name).weight
-        if index is None:
-            index = live.add_tenant(weight)
-        else:
-            live.set_weight(index, weight)
-        return self._tenants.add(name, index)
+    def _waits_for_anything(self, tenant: Tenant) -> bool:
+        bulk = any(queue.tokens_of(tenant.name) for queue in self._bulk.values())
+        return bulk or self._live.queue.queued_cost(tenant.index) > 0
 
     def _bulk_waits(self) -> bool:
         return any(queue.rows for queue in self._bulk.values())
 
-    def _bulk_queues(self) -> Iterator[BulkQueue]:
-        """The queues in which bulk work waits, the more urgent class first."""
-        return (queue for queue in self._bulk.values() if queue.rows)
+    def _next_bulk(self, lane: LaneKind) -> BulkQueue | None:
+        """The queue whose turn it is: FLEX first, but for what BULK has coming; None if nothing waits."""
+        flex, bulk = self._bulk[RequestClass.FLEX], self._bulk[RequestClass.BULK]
+        if flex.rows and bulk.rows:
+            return bulk if self._beside_flex.covers(bulk.unit_ns(lane)) else flex
+        return flex if flex.rows else bulk if bulk.rows else None
+
+    def _take_bulk(self, lane: LaneKind, cap_ns: float = math.inf) -> BatchPlan | None:
+        """The next batch of FLEX or BULK."""
+        queue = self._next_bulk(lane)
+        batch = None if queue is None else queue.take(lane, cap_ns)
+        bulk = self._bulk[RequestClass.BULK]
+        if batch is None or queue is bulk:
+            self._beside_flex.fall(0 if batch is None else batch.predicted_ns)
+        elif bulk.rows:
+            self._beside_flex.grow(batch.predicted_ns, bulk.unit_ns(lane))
+        else:
+            self._beside_flex.clear()
+        return batch
 
     def _bulk_queue(self, tokens_max: int) -> BulkQueue:
         limits = self._limits

@@ -1,4 +1,4 @@
-"""Tenants: how much each may submit, and its share of a live lane."""
+"""Tenants: how much each may submit, and what of a live lane it and the others use."""
 
 from __future__ import annotations
 
@@ -6,15 +6,27 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from penstock_server.domain.errors import Overloaded
 from penstock_server.scheduling.limits import SchedulerLimits, TenantPolicy
 
-# A tenant counts as active this long after it last submitted work: its share of the time until a deadline is
-# kept for it. Chosen: longer than live deadlines, shorter than it takes others to miss the room.
+# A tenant counts as active this long after it last submitted live work: its share of the time until a
+# deadline is its own. Chosen: longer than live deadlines, shorter than it takes others to miss the room.
 _ACTIVE_NS = 10_000_000_000
-# Names come from callers. Beyond this many, those that have been silent the longest are forgotten.
+# How fast it is forgotten what tenants used of the live lane. Chosen: a hundred batches, so that chance
+# is no use, and less than a caller's patience.
+_USE_NS = 2e9
+# A tenant that wants its share or more leaves others this much more than they use, as calls come in bursts:
+# with it, the p99 of others is about as if strict shares were kept (simulated 2026-11-27).
+_CAUTION = 2.0
+# Names come from callers. Beyond this many, one takes the place of the tenant that has been silent the
+# longest, or shares the last place with others where none can be forgotten.
 _TENANTS_MAX = 4096
+# How many are asked whether they can be forgotten.
+_ASKED_MAX = 4
+# The name of the last place; no caller can have it.
+_OTHERS = "\0others"
 
 
 @dataclass(eq=False, slots=True)
@@ -28,7 +40,10 @@ class Tenant:
         is_limited: Whether it has a rate or a quota.
         bucket_tokens: What it may submit at once, at ``bucket_ns``.
         bucket_ns: When that was so.
-        active_ns: When it last submitted work.
+        seen_ns: When it last submitted work.
+        live_ns: When it last submitted live work.
+        used_ns: Time of the live lane that it wanted of late, at most its share, as of ``used_at_ns``.
+        used_at_ns: When that was so.
     """
 
     name: str
@@ -37,54 +52,134 @@ class Tenant:
     is_limited: bool
     bucket_tokens: float = 0.0
     bucket_ns: int = 0
-    active_ns: int = 0
+    seen_ns: int = 0
+    live_ns: int = 0
+    used_ns: float = 0.0
+    used_at_ns: int = 0
+
+
+class Shares(NamedTuple):
+    """Parts of the live lane: a tenant's own in any case, and what is kept for what the other tenants use."""
+
+    own: float
+    others: float
+
+
+# Nobody else is there.
+ALONE = Shares(1.0, 0.0)
 
 
 class Tenants:
-    """All tenants of late, the longest silent first."""
+    """All tenants of late, the longest silent first. Every operation is O(1).
 
-    def __init__(self, limits: SchedulerLimits) -> None:
+    Args:
+        limits: Their policies.
+        add_index: Makes a place in the live queue for a tenant of a weight.
+        reuse_index: Gives the place of a forgotten tenant to one of a weight.
+        waits: Whether work of a tenant waits.
+    """
+
+    def __init__(
+        self,
+        limits: SchedulerLimits,
+        *,
+        add_index: Callable[[float], int],
+        reuse_index: Callable[[int, float], None],
+        waits: Callable[[Tenant], bool],
+    ) -> None:
         self._limits = limits
+        self._add_index = add_index
+        self._reuse_index = reuse_index
+        self._waits = waits
         self._tenants: OrderedDict[str, Tenant] = OrderedDict()
         self._active: OrderedDict[str, Tenant] = OrderedDict()
         self._active_weight = 0.0
-        self._free_indices: list[int] = []
+        self._used_ns = 0.0
+        self._used_at_ns = 0
+        self._others: Tenant | None = None
 
-    def find(self, name: str) -> Tenant | None:
-        """The tenant of a name, if it is known."""
-        return self._tenants.get(name)
+    def __len__(self) -> int:
+        return len(self._tenants)
 
-    def add(self, name: str, index: int) -> Tenant:
-        """Takes a tenant in whose index in the live queue is ``index``."""
-        policy = self.policy(name)
-        is_limited = policy.queue_tokens_max is not None or not math.isinf(policy.tokens_per_s)
-        tenant = Tenant(name, policy, index, is_limited, bucket_tokens=policy.burst_tokens)
-        self._tenants[name] = tenant
+    def find(self, name: str, now_ns: int) -> Tenant:
+        """The tenant of a name, which submits work now; one for all others if there are too many."""
+        tenant = self._tenants.get(name)
+        if tenant is None:
+            return self._add(name, now_ns)
+        tenant.seen_ns = now_ns
+        self._tenants.move_to_end(name)
         return tenant
 
-    def policy(self, name: str) -> TenantPolicy:
-        """What a tenant of this name gets."""
-        return self._limits.tenants.get(name, self._limits.tenant)
-
-    def free_index(self, waits: Callable[[int], bool]) -> int | None:
-        """An index of the live queue that a forgotten tenant had; None to ask for a new one.
-
-        Args:
-            waits: Whether rows of the tenant of an index wait.
-        """
-        if not self._free_indices and len(self._tenants) >= _TENANTS_MAX:
-            self._forget_silent(waits)
-        return self._free_indices.pop() if self._free_indices else None
-
-    def share(self, tenant: Tenant, now_ns: int) -> float:
-        """Marks a tenant as active; returns its share of the live lane, 1 if it is alone."""
+    def shares(self, tenant: Tenant, now_ns: int) -> Shares:
+        """Marks a tenant as active on the live lane; returns its share, and what is kept for the others."""
         self._drop_silent(now_ns)
+        tenant.live_ns = now_ns
         if tenant.name not in self._active:
             self._active_weight += tenant.policy.weight
             self._active[tenant.name] = tenant
-        tenant.active_ns = now_ns
+        if len(self._active) == 1:
+            return ALONE
         self._active.move_to_end(tenant.name)
-        return 1.0 if len(self._active) == 1 else tenant.policy.weight / self._active_weight
+        own_share = tenant.policy.weight / self._active_weight
+        own = _decayed(tenant.used_ns, now_ns - tenant.used_at_ns) / _USE_NS
+        others = max(0.0, self._decay(now_ns) / _USE_NS - own)
+        return Shares(own_share, others * (1 + _CAUTION * min(1.0, own / own_share)))
+
+    def use(self, tenant: Tenant, cost_ns: int, shares: Shares, now_ns: int) -> None:
+        """Counts live work that a tenant wants, admitted or not, as far as its share goes.
+
+        What is beyond is left to it as long as nobody wants it: it is kept from nobody.
+        """
+        before_ns = _decayed(tenant.used_ns, now_ns - tenant.used_at_ns)
+        tenant.used_ns = max(before_ns, min(before_ns + cost_ns, shares.own * _USE_NS))
+        tenant.used_at_ns = now_ns
+        self._used_ns = self._decay(now_ns) + tenant.used_ns - before_ns
+
+    def _decay(self, now_ns: int) -> float:
+        """What all tenants used of late."""
+        self._used_ns = _decayed(self._used_ns, now_ns - self._used_at_ns)
+        self._used_at_ns = now_ns
+        return self._used_ns
+
+    def _add(self, name: str, now_ns: int) -> Tenant:
+        is_named = name in self._limits.tenants
+        index = None
+        if len(self._tenants) >= _TENANTS_MAX and not is_named:
+            index = self._forget_one(now_ns)
+            if index is None:
+                return self._share_last(now_ns)
+        policy = self._limits.tenants.get(name, self._limits.tenant)
+        tenant = self._tenants[name] = self._made(name, policy, index, now_ns)
+        return tenant
+
+    def _made(self, name: str, policy: TenantPolicy, index: int | None, now_ns: int) -> Tenant:
+        if index is None:
+            index = self._add_index(policy.weight)
+        else:
+            self._reuse_index(index, policy.weight)
+        is_limited = policy.queue_tokens_max is not None or not math.isinf(policy.tokens_per_s)
+        return Tenant(name, policy, index, is_limited, policy.burst_tokens, now_ns, now_ns)
+
+    def _share_last(self, now_ns: int) -> Tenant:
+        if self._others is None:
+            self._others = self._made(_OTHERS, self._limits.tenant, None, now_ns)
+        self._others.seen_ns = now_ns
+        return self._others
+
+    def _forget_one(self, now_ns: int) -> int | None:
+        """Forgets a silent tenant for whom nothing waits and who owes nothing; returns its place."""
+        for _ in range(_ASKED_MAX):
+            tenant = next(iter(self._tenants.values()))
+            if now_ns - tenant.seen_ns <= _ACTIVE_NS:
+                return None
+            if not self._waits(tenant) and _fill(tenant, now_ns) >= tenant.policy.burst_tokens:
+                del self._tenants[tenant.name]
+                self._drop_active(tenant)
+                return tenant.index
+            # It is not silent: work of it waits, or it is still paying for some.
+            tenant.seen_ns = now_ns
+            self._tenants.move_to_end(tenant.name)
+        return None
 
     @staticmethod
     def check_queue(tenant: Tenant, tokens: int, queued_tokens: int) -> None:
@@ -107,9 +202,7 @@ class Tenants:
         policy = tenant.policy
         if math.isinf(policy.tokens_per_s):
             return
-        elapsed_ns = max(0, now_ns - tenant.bucket_ns)
-        filled = tenant.bucket_tokens + elapsed_ns * policy.tokens_per_s / 1e9
-        tenant.bucket_tokens, tenant.bucket_ns = min(policy.burst_tokens, filled), now_ns
+        tenant.bucket_tokens, tenant.bucket_ns = _fill(tenant, now_ns), now_ns
         # A request larger than the bucket goes when the bucket is full, and leaves a debt.
         missing = min(float(tokens), policy.burst_tokens) - tenant.bucket_tokens
         if missing > 0:
@@ -125,24 +218,37 @@ class Tenants:
     def _drop_silent(self, now_ns: int) -> None:
         while self._active:
             tenant = next(iter(self._active.values()))
-            if now_ns - tenant.active_ns <= _ACTIVE_NS:
+            if now_ns - tenant.live_ns <= _ACTIVE_NS:
                 return
-            self._active.popitem(last=False)
-            # Counted anew now and then, so that rounding does not gather.
-            self._active_weight = sum(each.policy.weight for each in self._active.values())
+            self._drop_active(tenant)
 
-    def _forget_silent(self, waits: Callable[[int], bool]) -> None:
-        """Forgets tenants that are not active and for whom nothing waits, a quarter of all at most."""
-        silent = [each for each in self._tenants.values() if each.name not in self._active]
-        for tenant in [each for each in silent if not waits(each.index)][: _TENANTS_MAX // 4]:
-            del self._tenants[tenant.name]
-            self._free_indices.append(tenant.index)
+    def _drop_active(self, tenant: Tenant) -> None:
+        if self._active.pop(tenant.name, None) is not None:
+            # Rounding does not gather: nothing is left of it once all are silent.
+            self._active_weight = self._active_weight - tenant.policy.weight if self._active else 0.0
+
+
+def _decayed(used_ns: float, elapsed_ns: int) -> float:
+    return used_ns * math.exp(-elapsed_ns / _USE_NS) if used_ns and elapsed_ns > 0 else used_ns
+
+
+def _fill(tenant: Tenant, now_ns: int) -> float:
+    """What a tenant may submit at once, now."""
+    policy = tenant.policy
+    if math.isinf(policy.tokens_per_s):
+        return policy.burst_tokens
+    elapsed_ns = max(0, now_ns - tenant.bucket_ns)
+    return min(policy.burst_tokens, tenant.bucket_tokens + elapsed_ns * policy.tokens_per_s / 1e9)
+
+
+def _shown(tenant: Tenant) -> str:
+    return f"(all beyond the first {_TENANTS_MAX:,})" if tenant.name is _OTHERS else tenant.name
 
 
 def _over(tenant: Tenant, why: str, limit: str, retry_after_s: float) -> Overloaded:
     return Overloaded(
-        f"The tenant {tenant.name!r} is at its limit: {why}. Try again after the delay in RetryInfo.",
+        f"The tenant {_shown(tenant)} is at its limit: {why}. Try again after the delay in RetryInfo.",
         retry_after_s=max(retry_after_s, 0.05),
-        tenant=tenant.name,
+        tenant=_shown(tenant),
         limit=limit,
     )

@@ -87,11 +87,13 @@ steps = st.lists(
             st.integers(1, 4),  # class
             st.integers(0, 2),  # tenant
             st.one_of(st.none(), st.integers(500, 30_000)),
-            st.sampled_from([0.3, 1.0]),
+            st.sampled_from([0.1, 0.3, 1.0]),
+            st.sampled_from([0.0, 0.4, 1.5]),  # what others use
         ),
         st.tuples(st.just("take"), st.integers(0, 1000)),
         st.tuples(st.just("wait"), st.integers(0, 3000)),
         st.tuples(st.just("cancel"), st.integers(0, 40)),
+        st.tuples(st.just("reserve"), st.sampled_from([0.0, 0.02, 0.5])),
         st.tuples(st.just("reprice"), st.floats(0.5, 2.0)),
     ),
     max_size=60,
@@ -142,13 +144,13 @@ def test_queue_equals_its_twin(commands: list[Any], batch_cost_max_ns: int) -> N
     now_ns = free_ns = 0
     for number, command in enumerate(commands):
         match command:
-            case "admit", lengths, model, request_class, tenant, allowed_ns, share:
+            case "admit", lengths, model, request_class, tenant, allowed_ns, share, others:
                 starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
                 rows = np.arange(len(lengths), dtype=np.int32)
                 deadline_ns = native.NEVER if allowed_ns is None else now_ns + allowed_ns
                 urgency_ns = min(deadline_ns, now_ns + 10_000)
                 what = (number, model, request_class, tenant, urgency_ns, deadline_ns, starts, rows)
-                pair.both("admit", *what, now_ns, max(now_ns, free_ns), share)
+                pair.both("admit", *what, now_ns, max(now_ns, free_ns), share, others)
             case "take", idle_ns:
                 now_ns = max(now_ns, free_ns) + idle_ns
                 pair.both("expire", now_ns)
@@ -158,6 +160,8 @@ def test_queue_equals_its_twin(commands: list[Any], batch_cost_max_ns: int) -> N
                 now_ns += idle_ns
             case "cancel", chosen:
                 pair.both("cancel", chosen)
+            case "reserve", reserve:
+                pair.both("set_reserve", reserve)
             case _:
                 upper_ns[:] = UPPER_NS * command[1]
                 pair.both("reprice")
@@ -180,7 +184,7 @@ def check_sums(pair: Pair, now_ns: int) -> None:
 def test_bad_arguments_are_refused_alike() -> None:
     pair = Pair(UPPER_NS)
     starts, rows = np.array([0, 5, 9], np.int64), np.array([0, 1], np.int32)
-    sound: list[Any] = [0, 0, 2, 0, 100, native.NEVER, starts, rows, 0, 0, 1.0]
+    sound: list[Any] = [0, 0, 2, 0, 100, native.NEVER, starts, rows, 0, 0, 1.0, 0.0]
     for place, value, message in [
         (1, 2, "no model"),
         (2, 5, "class"),
@@ -191,6 +195,8 @@ def test_bad_arguments_are_refused_alike() -> None:
         (7, np.array([-1], np.int32), "outside"),
         (7, rows[:0], "at least one row"),
         (7, rows.astype(np.int64), "int32"),
+        (10, 0.0, "positive"),
+        (11, -0.5, "positive"),
     ]:
         arguments = list(sound)
         arguments[place] = value
@@ -203,7 +209,36 @@ def test_bad_arguments_are_refused_alike() -> None:
             queue.admit(*sound)
         with pytest.raises(ValueError, match="weight"):
             queue.add_tenant(0.0)
+        with pytest.raises(ValueError, match="reserve"):
+            queue.set_reserve(-0.1)
         with pytest.raises(ValueError, match="ascend"):
             queue.add_model(ROW_POINTS[::-1].copy(), LENGTH_POINTS, UPPER_NS)
         with pytest.raises(ValueError, match="must be"):
             queue.add_model(ROW_POINTS, LENGTH_POINTS, UPPER_NS[1:].copy())
+
+
+def admit(pair: Pair, owner: int, rows: int, deadline_ns: int, share: float, others: float) -> int:
+    """Admits rows of 8 tokens to both queues; returns the verdict."""
+    starts = np.arange(0, 8 * rows + 1, 8, dtype=np.int64)
+    what = (owner, 0, 2, 0, deadline_ns, deadline_ns, starts, np.arange(rows, dtype=np.int32))
+    verdict: int = pair.both("admit", *what, 0, 0, share, others)[0]
+    return verdict
+
+
+def test_share_is_kept_from_a_queue_only_beyond_a_call_and_a_quantum() -> None:
+    pair = Pair(UPPER_NS)
+    # A row alone costs 980 ns and the quantum is 2,000; others use all there is.
+    assert admit(pair, 1, 40, 15_000, 0.01, 1.0) == 0  # a first call, whatever it costs
+    assert admit(pair, 2, 1, 15_000, 0.01, 1.0) == 4
+    assert admit(pair, 3, 1, 15_000, 0.01, 0.0) == 0  # others use nothing of the time
+    pair = Pair(UPPER_NS / 3)
+    verdicts = [admit(pair, owner, 1, 15_000, 0.01, 1.0) for owner in range(60)]
+    assert verdicts[:5] == [0] * 5
+    assert verdicts[-1] == 4
+
+
+def test_reserve_refuses_nothing_that_an_idle_lane_could_make() -> None:
+    for reserve, verdict in ((0.5, 2), (0.0, 0)):
+        pair = Pair(UPPER_NS)
+        pair.both("set_reserve", reserve)
+        assert admit(pair, 1, 1, 1200, 1.0, 0.0) == verdict
