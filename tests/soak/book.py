@@ -11,7 +11,7 @@ stream id, order, allowed; its end has the same id
 job    id, texts (None for rows that must fail), kind
 state  job, reader, state, total, succeeded, failed, pending
 rows   job, reading, kind, rows: [row, key, status, judgement]
-whole  job, reading, done: a reading of a job that ended well has come to its end
+whole  job, reading, done: all rows of an ended job that are done have been read
 gone   job: it was deleted
 did    what: a gesture that was made, for the count of them
 bye    the client has finished; killed: a client was killed (written by who did it)

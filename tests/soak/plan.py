@@ -38,6 +38,7 @@ class Plan:
     mortal_life_s: tuple[float, float] = (4.0, 15.0)
     in_flight_max: int = 256
     texts: int = 160
+    settle_s: float = 120.0
 
     def for_mortals(self) -> Plan:
         """The load of a client that will be killed."""
@@ -61,4 +62,5 @@ class Plan:
             flood_pause_s=4.0,
             mortal_life_s=(3.0, 6.0),
             texts=48,
+            settle_s=15.0,
         )

@@ -196,7 +196,7 @@ def _ledger(folder: Path, names: list[str]) -> Ledger:
 
 async def _settle(order: Order, ledger: Ledger) -> None:
     """Brings all jobs to their end and reads those that ended well, also those of dead clients."""
-    patient_until_s = time.monotonic() + _PATIENT_S
+    patient_until_s = time.monotonic() + order.plan.settle_s
     async with session_of(order) as session:
         for listed in await session.client.bulk.list():
             if listed.state is JobState.PAUSED:

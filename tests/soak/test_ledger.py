@@ -289,6 +289,26 @@ def test_each_fault_is_found(doctor: Doctor, where: str) -> None:
     assert where in findings(Ledger(record.items()))
 
 
+def test_a_cancelled_job_leaves_out_the_rows_that_it_never_computed() -> None:
+    record = honest()
+    skip_row(record)
+    find(record, "whole")["done"] = 2
+    for entries in record.values():
+        for entry in entries:
+            if entry["entry"] == "state" and entry["job"] == "job" and entry["state"] == "succeeded":
+                entry.update(state="cancelled", failed=0, pending=1)
+    assert findings(Ledger(record.items())) == {}
+
+
+def test_rows_of_a_call_whose_caller_was_gone_are_nobodys() -> None:
+    record = honest()
+    record["calls"].remove(find(record, "end", id="calls/3"))
+    record["calls"].insert(5, end("calls/3", "LEFT"))
+    ledger = Ledger(record.items())
+    assert findings(ledger) == {}
+    assert ledger.unclaimed_rows == 1
+
+
 def test_nobody_waits_for_the_texts_of_a_stream_that_was_left() -> None:
     record = honest()
     lose_text_of_stream(record)
