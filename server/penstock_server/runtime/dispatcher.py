@@ -159,13 +159,18 @@ class Dispatcher:
     ) -> None:
         """Runs the rows of a failed batch again, whole or in halves; fails a row that was the only one."""
         if halve and plan.rows == 1:
+            self._scheduler.failed(lane.kind, plan, self._clock.now_ns())
             self._fail(lane, plan, err)
             return
-        for half in split(plan) if halve else (plan,):
+        halves = split(plan) if halve else (plan,)
+        self._scheduler.failed(lane.kind, plan, self._clock.now_ns(), halves)
+        for half in halves:
             for part in half.parts:
                 if part.work.cancelled:
                     self._fail_followers(self._sharing.dropped(part, self._clock.now_ns()))
             wanted = without_cancelled(half)
+            again = () if wanted is None else (wanted,)
+            self._scheduler.failed(lane.kind, half, self._clock.now_ns(), again)
             if wanted is not None:
                 await self._run(lane, wanted, alone=alone)
 
