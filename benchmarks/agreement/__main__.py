@@ -17,21 +17,20 @@ from types import FrameType
 
 import click
 
-from benchmarks.agreement.figures import medians, percentile
-from benchmarks.agreement.replay import cut, over_table, read_records, simulate
+from benchmarks.agreement.figures import Figures, medians, percentile
+from benchmarks.agreement.replay import FixedCosts, cut, over_table, read_records, simulate
 from benchmarks.agreement.report import Agreement, as_json, print_agreements
 from benchmarks.agreement.stretches import (
     CONDITIONS,
     Condition,
     Stretch,
     costs_of,
-    others_of,
     running_bench,
     trace_of,
 )
 from benchmarks.machine import describe_machine
 from benchmarks.texts import TextKind
-from penstock_server.simulation.scenario import Machine, Noise
+from penstock_server.domain.trace import TraceRecord
 
 
 @click.command(context_settings={"show_default": True})
@@ -103,31 +102,38 @@ def _compare(folder: Path, stretches: Sequence[Stretch], seed: int) -> dict[str,
     agreements: dict[str, Agreement] = {}
     for condition in CONDITIONS:
         own = [stretch for stretch in stretches if stretch.condition == condition]
-        simulated = [
-            simulate(
-                cut(
-                    records, each.tenant, each.flow, each.calls, each.start_s, folder / f"{each.tenant}.jsonl"
-                ),
-                costs_of(folder),
-                each.seconds,
-                Noise(),
-                Machine(),
-                seed + round_,
-            )
-            for round_, each in enumerate(own)
-        ]
-        calls = [call for stretch in own for call in stretch.calls]
-        clients = [call.client for call in calls]
-        ratios = over_table(calls, costs_of(folder))
-        agreements[condition.name] = Agreement(
-            medians([stretch.figures for stretch in own]),
-            medians(simulated),
-            percentile(clients, 50),
-            percentile(clients, 99),
-            (percentile(ratios, 50), percentile(ratios, 90)),
-            others_of(own),
-        )
+        agreements[condition.name] = _agreement(folder, records, own, seed)
     return agreements
+
+
+def _agreement(folder: Path, records: Sequence[TraceRecord], own: Sequence[Stretch], seed: int) -> Agreement:
+    """One condition: as the simulator is, and with the fixed costs that the server shows."""
+    costs = costs_of(folder)
+    calls = [call for stretch in own for call in stretch.calls]
+    clients, ratios = [call.client for call in calls], over_table(calls, costs)
+    cuts = [
+        cut(records, each.tenant, each.flow, each.calls, each.start_s, folder / f"{each.tenant}.jsonl")
+        for each in own
+    ]
+
+    def simulated(fixed: FixedCosts) -> Figures:
+        runs = zip(cuts, own, strict=True)
+        return medians(
+            [simulate(replay, costs, each.seconds, fixed, seed + n) for n, (replay, each) in enumerate(runs)]
+        )
+
+    fixed = FixedCosts.measured(calls)
+    return Agreement(
+        served=medians([stretch.figures for stretch in own]),
+        simulated=simulated(FixedCosts.supposed()),
+        adjusted=simulated(fixed),
+        client_p50_ms=percentile(clients, 50),
+        client_p99_ms=percentile(clients, 99),
+        over_table=(percentile(ratios, 50), percentile(ratios, 90)),
+        fixed=fixed,
+        others=max(stretch.others for stretch in own),
+        client=max(stretch.client for stretch in own),
+    )
 
 
 def _stop(number: int, _: FrameType | None) -> None:

@@ -71,8 +71,15 @@ def of_server(calls: Sequence[Answered], seconds: float, bulk_tokens_per_s: floa
     return _figures(answered, seconds, bulk_tokens_per_s)
 
 
-def of_simulator(record: Record, begin_ns: int, seconds: float) -> Figures:
-    """What the record of a run says of the live calls that arrive from ``begin_ns`` on."""
+def of_simulator(record: Record, begin_ns: int, seconds: float, rest_ms: float = 0.0) -> Figures:
+    """What the record of a run says of the live calls that arrive from ``begin_ns`` on.
+
+    Args:
+        record: The run.
+        begin_ns: When the measured time begins.
+        seconds: How long it is.
+        rest_ms: What is supposed to pass between the end of a batch and the answer.
+    """
     last: dict[int, BatchRecord] = {}
     for batch in record.batches:
         for part in batch.parts:
@@ -80,7 +87,7 @@ def of_simulator(record: Record, begin_ns: int, seconds: float) -> Figures:
                 last[part.work.number] = batch
     calls = [
         _Call(
-            (work.done_ns - work.submitted_ns) / _NS_PER_MS,
+            (work.done_ns - work.submitted_ns) / _NS_PER_MS + rest_ms,
             (last[work.number].start_ns - work.submitted_ns) / _NS_PER_MS,
             (last[work.number].end_ns - last[work.number].start_ns) / _NS_PER_MS,
             last[work.number].rows,

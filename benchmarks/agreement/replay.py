@@ -10,11 +10,11 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.agreement.caller import ANSWERED, MODEL, Answered
-from benchmarks.agreement.figures import Figures, of_simulator
+from benchmarks.agreement.figures import Figures, of_simulator, percentile
 from penstock_server.domain.trace import TraceRecord
 from penstock_server.simulation.cost_files import lane_costs
 from penstock_server.simulation.runner import OURS, prepare, run_policy
-from penstock_server.simulation.scenario import LiveTraffic, Machine, Noise, Scenario
+from penstock_server.simulation.scenario import LiveTraffic, Machine, Scenario
 
 _NS_PER_S = 1_000_000_000
 _NS_PER_MS = 1e6
@@ -72,16 +72,41 @@ def cut(
     return Replay(path, measured_ns - origin_ns)
 
 
-def simulate(
-    replay: Replay, costs: Path, seconds: float, noise: Noise, machine: Machine, seed: int
-) -> Figures:
+@dataclass(frozen=True, slots=True)
+class FixedCosts:
+    """What a live batch costs beside its computing.
+
+    Attributes:
+        gap_ms: From a call's submission to the start of its batch, where the lane is idle.
+        rest_ms: From the end of a batch to the answer.
+    """
+
+    gap_ms: float
+    rest_ms: float
+
+    @classmethod
+    def supposed(cls) -> FixedCosts:
+        """What the simulator supposes by default."""
+        return cls(Machine().live_gap_us / 1e3, 0.0)
+
+    @classmethod
+    def measured(cls, calls: Sequence[Answered]) -> FixedCosts:
+        """What a server's calls show; a quarter of them, at least, find an idle lane."""
+        answered = [call for call in calls if call.status == ANSWERED]
+        return cls(
+            percentile([call.queue for call in answered], 25),
+            percentile([call.rest for call in answered], 50),
+        )
+
+
+def simulate(replay: Replay, costs: Path, seconds: float, fixed: FixedCosts, seed: int) -> Figures:
     """Runs the production scheduler over a cut.
 
     Args:
         replay: The cut.
         costs: The folder of cost tables in the server's data.
         seconds: Length of the measured time.
-        noise, machine: What the lane model supposes.
+        fixed: What the lane model supposes beside costs.
         seed: Of noise.
     """
     scenario = Scenario(
@@ -90,11 +115,10 @@ def simulate(
         cost_table=costs,
         model=MODEL,
         live=LiveTraffic(arrivals="trace", trace=replay.path),
-        noise=noise,
-        machine=machine,
+        machine=Machine(live_gap_us=fixed.gap_ms * 1e3),
     )
     run = run_policy(OURS, prepare(scenario))
-    return of_simulator(run.record, replay.begin_ns, seconds)
+    return of_simulator(run.record, replay.begin_ns, seconds, fixed.rest_ms)
 
 
 def over_table(calls: Sequence[Answered], costs: Path) -> list[float]:

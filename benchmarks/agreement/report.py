@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.agreement.figures import COMPARED, Figures, agrees, quotients
+from benchmarks.agreement.replay import FixedCosts
 
 _WIDTH = 150
 _PARTS = (
@@ -25,18 +26,23 @@ class Agreement:
 
     Attributes:
         served: By the server's own clock.
-        simulated: On the same arrivals.
+        simulated: On the same arrivals, with the simulator's defaults.
+        adjusted: With the fixed costs that the server's own calls show.
         client_p50_ms, client_p99_ms: From the time a call was due to its answer at the client.
         over_table: What batches of live calls took, over the learnt table: median and 90th percentile.
-        others: Most cores that something else on the machine used meanwhile.
+        fixed: The fixed costs of ``adjusted``.
+        others, client: Most cores that something else, and the client, used meanwhile.
     """
 
     served: Figures
     simulated: Figures
+    adjusted: Figures
     client_p50_ms: float
     client_p99_ms: float
     over_table: tuple[float, float]
+    fixed: FixedCosts
     others: float
+    client: float
 
     @property
     def quotients(self) -> dict[str, float]:
@@ -58,9 +64,12 @@ def as_json(agreements: Mapping[str, Agreement]) -> list[dict[str, Any]]:
             "server": _known(asdict(each.served)),
             "simulator": _known(asdict(each.simulated)),
             "quotient": _known(each.quotients),
-            "client": {"p50_ms": each.client_p50_ms, "p99_ms": each.client_p99_ms},
+            "adjusted": _known(asdict(each.adjusted)),
+            "adjusted_quotient": _known(quotients(each.adjusted, each.served)),
+            "fixed_costs": asdict(each.fixed),
+            "at_client": {"p50_ms": each.client_p50_ms, "p99_ms": each.client_p99_ms},
             "over_table": {"p50": each.over_table[0], "p90": each.over_table[1]},
-            "others": each.others,
+            "cores": {"others": each.others, "client": each.client},
         }
         for name, each in agreements.items()
     ]
@@ -74,16 +83,19 @@ def print_agreements(agreements: Mapping[str, Agreement]) -> None:
 
 
 def _table(title: str, names: tuple[str, ...], agreements: Mapping[str, Agreement], *, told: bool) -> Table:
-    extra = ("client p50 / p99", "others", "") if told else ("batch / table p50, p90",)
+    extra = ("client p50 / p99", "others + client", "") if told else ("batch / table p50, p90",)
     table = Table("condition", "", *names, *extra, title=title, box=None, pad_edge=False)
     for condition, each in agreements.items():
         client = f"{each.client_p50_ms:.1f} / {each.client_p99_ms:.1f}"
         verdict = "agrees" if each.holds else "DIFFERS"
         over_table = f"{each.over_table[0]:.2f}, {each.over_table[1]:.2f}"
-        ends = (client, f"{each.others:.2f}", verdict) if told else (over_table,)
+        ends = (client, f"{each.others:.2f} + {each.client:.2f}", verdict) if told else (over_table,)
         table.add_row(condition, "server", *_cells(asdict(each.served), names), *ends)
         table.add_row("", "simulator", *_cells(asdict(each.simulated), names))
         table.add_row("", "quotient", *_cells(each.quotients, names))
+        gap, rest = each.fixed.gap_ms, each.fixed.rest_ms
+        with_costs = f"with {gap:.2f} + {rest:.2f} ms"
+        table.add_row("", with_costs, *_cells(quotients(each.adjusted, each.served), names))
     return table
 
 

@@ -7,7 +7,7 @@ import math
 import random
 import sys
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +60,7 @@ class Stretch:
         calls: All calls, in the order sent.
         bulk_tokens_per_s: Of the job; NaN without one.
         others: Cores that something else on the machine used.
+        client: Cores that the live calls' client used, which no lane can have either.
     """
 
     condition: Condition
@@ -70,6 +71,7 @@ class Stretch:
     calls: tuple[Answered, ...]
     bulk_tokens_per_s: float
     others: float
+    client: float
 
     @property
     def figures(self) -> Figures:
@@ -116,6 +118,7 @@ class Bench:
             tuple(calls_of(self._client.answer())),
             float(str(bulk["tokens_per_s"])),
             cores["others"],
+            cores["clients"],
         )
 
     def _order(
@@ -160,8 +163,3 @@ def trace_of(folder: Path) -> Path:
 def costs_of(folder: Path) -> Path:
     """Where the server stores what it learns of costs."""
     return folder / "data" / "costs"
-
-
-def others_of(stretches: Sequence[Stretch]) -> float:
-    """Most cores that something else used."""
-    return max(stretch.others for stretch in stretches)
