@@ -77,9 +77,7 @@ machines = st.sampled_from(
 def test_no_arrivals_break_a_promise(found: list[list[Call]], bulk: bool, machine: Machine) -> None:
     calls = [each for gesture in found for each in gesture]
     setting = world(calls, bulk=bulk, machine=machine, limits=SMALL, duration_s=DURATION_MS / 1000)
-    # The scheduler promises nothing about a bulk batch that runs on the live lane's device.
-    late_share_max = 1.0 if machine.kind == "serial" and bulk else 0.0
-    assert faults(run_ours(setting), late_share_max=late_share_max) == {}
+    assert faults(run_ours(setting), late_share_max=0.0) == {}
 
 
 @adversarial

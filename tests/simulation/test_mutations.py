@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -9,10 +10,10 @@ import numpy as np
 import pytest
 
 from penstock_server.domain.lane import LaneKind
-from penstock_server.domain.tasks import OverloadPolicy
+from penstock_server.domain.tasks import OverloadPolicy, RequestClass
 from penstock_server.domain.work import BatchPart, BatchPlan, BatchTimes, Work
 from penstock_server.scheduling.cost import CostModels
-from penstock_server.scheduling.limits import SchedulerLimits
+from penstock_server.scheduling.limits import SchedulerLimits, SerialLimits
 from penstock_server.scheduling.scheduler import Decision, Scheduler
 from penstock_server.simulation.runner import Setting
 from penstock_server.simulation.scenario import (
@@ -139,7 +140,8 @@ class Miser(Scheduler):
     """Gives bulk work nothing but idle cycles."""
 
     def __init__(self, limits: SchedulerLimits, costs: CostModels) -> None:
-        super().__init__(replace(limits, bulk_share=0.0), costs)
+        serial = None if limits.serial is None else SerialLimits(fill_ns_max=0)
+        super().__init__(replace(limits, bulk_share=0.0, serial=serial), costs)
 
 
 class Spender(Scheduler):
@@ -164,6 +166,42 @@ class LastComeFirstServed(Scheduler):
         deadline_ns, work.deadline_ns = work.deadline_ns, 1000 * NS_PER_S - now_ns
         super().admit(work, now_ns, overload)
         work.deadline_ns = deadline_ns
+
+
+class Overfills(Scheduler):
+    """Fills live batches with bulk rows as long as there are some."""
+
+    def __init__(self, limits: SchedulerLimits, costs: CostModels) -> None:
+        serial = SerialLimits(fill_ns_max=1000 * NS_PER_S)
+        super().__init__(replace(limits, live_batch_tokens_max=4096, serial=serial), costs)
+
+    def _room_ns(self, batch: BatchPlan, now_ns: int) -> float:
+        return math.inf
+
+
+class BlocksLong(Scheduler):
+    """Takes bulk batches on a serial lane as large as bulk lanes do."""
+
+    def __init__(self, limits: SchedulerLimits, costs: CostModels) -> None:
+        super().__init__(replace(limits, serial=SerialLimits(block_ns=NS_PER_S)), costs)
+
+
+class BindsAtOnce(Scheduler):
+    """Chooses the next batch when the one before begins."""
+
+    def choice_ns(self, now_ns: int) -> int:
+        return now_ns
+
+
+class ForgetsBulkThatRuns(Scheduler):
+    """Admits live calls as if no bulk batch were on the serial lane."""
+
+    def plan(self, lane: LaneKind, now_ns: int) -> Decision:
+        decision = super().plan(lane, now_ns)
+        batch = decision.batch
+        if batch is not None and all(part.work.request_class > RequestClass.LIVE for part in batch.parts):
+            self._live.ended(batch, now_ns)
+        return decision
 
 
 def without_last_row(batch: BatchPlan) -> BatchPlan:
@@ -256,6 +294,33 @@ def test_bulk_that_starves_is_missed() -> None:
 
 def test_bulk_that_gets_too_much_blocks_live_calls() -> None:
     assert "G1 live is not blocked" in faults(run_ours(overloaded(), Spender))
+
+
+def hurried_on_a_serial_lane() -> Setting:
+    """Calls in a hurry beside a job, on one lane, where batches cost what is predicted."""
+    live = LiveTraffic(rate=40.0, lengths="sentences", deadline_ms=60.0)
+    limits = Limits(live_batch_tokens_max=1024, bulk_batch_tokens=1024)
+    machine = Machine(kind="serial", live_gap_us=0.0)
+    return drawn(live=live, bulk=ONE_JOB, machine=machine, limits=limits, noise=EXACT, duration_s=5.0)
+
+
+def test_serial_lane_that_is_not_broken_is_not_blamed() -> None:
+    run = run_ours(hurried_on_a_serial_lane())
+    assert faults(run) == {}
+    assert sum(0 < batch.live_part < 1 for batch in run.record.batches) > 10
+
+
+@pytest.mark.parametrize(
+    ("broken", "checker"),
+    [
+        (Overfills, "G2 serial lane"),
+        (BlocksLong, "G2 serial lane"),
+        (BindsAtOnce, "late binding"),
+        (ForgetsBulkThatRuns, "G3 admitted in time"),
+    ],
+)
+def test_broken_serial_lane_is_caught_by_its_checker(broken: type[Scheduler], checker: str) -> None:
+    assert checker in faults(run_ours(hurried_on_a_serial_lane(), broken))
 
 
 def test_tenant_that_is_not_told_apart_is_overrun() -> None:

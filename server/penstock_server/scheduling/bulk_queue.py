@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import heapq
 import math
+from bisect import bisect_right
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,8 @@ from penstock_server.scheduling.queues import DeadlineQueue, QueuedWork, urgency
 
 # Those that wait for nothing are forgotten beyond this many, or twice what was left the last time.
 _IDLE_MAX = 1024
+# Rows that fill a live batch may cost this much more there than in a batch of their own: noise of the table.
+_FREE = 0.02
 # Works that have left stay among the deadlines until they are half of them, and this many at least.
 _DEAD_MAX = 64
 
@@ -210,6 +213,40 @@ class BulkQueue:
         self._charge(draft.taken, draft.upper_ns)
         return draft.plan(model)
 
+    def fill(self, batch: BatchPlan, lane: LaneKind, cap_ns: float, tokens_max: int) -> BatchPlan:
+        """Adds rows to a batch that cost no more there than in the best batch of their own.
+
+        They are no longer than its longest row. Flows take their turns, and pay what their rows add.
+
+        Args:
+            batch: Of the same model version.
+            lane: The kind of lane that will run it.
+            cap_ns: Most upper cost of the batch.
+            tokens_max: Most tokens of the batch, with padding.
+        """
+        filler = _Filler(self._costs.table(batch.model, lane), batch, cap_ns, tokens_max)
+        with closing(self._flows_in_turn(batch.model)) as flows:
+            for flow in flows:
+                with flow.by_model[batch.model].most_urgent(
+                    self._works_looked_at(flow, batch.model)
+                ) as works:
+                    for queued in works:
+                        self._fill_from(flow, queued, filler)
+                if filler.is_full:
+                    break
+        filled = filler.plan()
+        self._charge(filler.taken, filled.predicted_ns - batch.predicted_ns)
+        return filled
+
+    def _fill_from(self, flow: Flow, queued: QueuedWork, filler: _Filler) -> None:
+        fitting = queued.shorter_than(filler.padded_length)
+        skipped = queued.rows_left - fitting
+        rows = filler.rows_worth(queued.lengths[queued.next_row + skipped :])
+        if rows:
+            tokens_before = queued.tokens_left
+            part = BatchPart(queued.work, self._take(flow, queued, rows, skipped))
+            filler.add(_Taken(part, flow, tokens_before - queued.tokens_left))
+
     def _flows_in_turn(self, model: ModelKey) -> Generator[Flow]:
         """Flows with work for a model version whose turn it is, the one that goes next first."""
         with closing(self._order.in_turn(self._lookahead)) as shares:
@@ -231,10 +268,10 @@ class BulkQueue:
             part = BatchPart(queued.work, self._take(flow, queued, rows))
             draft.add(_Taken(part, flow, tokens_before - queued.tokens_left), first_length)
 
-    def _take(self, flow: Flow, queued: QueuedWork, rows: int) -> NDArray[np.int32]:
-        """Takes a work's next rows out of the sums; the flow must be settled afterwards."""
+    def _take(self, flow: Flow, queued: QueuedWork, rows: int, skipped: int = 0) -> NDArray[np.int32]:
+        """Takes a work's next rows, but for some, out of the sums; the flow must be settled afterwards."""
         tokens_before = queued.tokens_left
-        taken = queued.take(rows)
+        taken = queued.take_last(skipped, rows)
         self._account(flow, -rows, queued.tokens_left - tokens_before)
         if not queued.rows_left:
             del self._waiting[queued.work]
@@ -372,3 +409,56 @@ class _Draft:
             self.tokens,
             round(self.upper_ns),
         )
+
+
+class _Filler:
+    """A live batch that bulk rows are added to."""
+
+    def __init__(self, table: CostTable, batch: BatchPlan, cap_ns: float, tokens_max: int) -> None:
+        self._table = table
+        self._batch = batch
+        self._cap_ns = cap_ns
+        self.padded_length = batch.padded_length
+        self._rows_max = tokens_max // max(self.padded_length, 1)
+        self._rows = batch.rows
+        self.taken: list[_Taken] = []
+
+    @property
+    def is_full(self) -> bool:
+        """Whether not even one row more fits."""
+        return self._rows >= self._rows_max or self._upper_ns(self._rows + 1) > self._cap_ns
+
+    def rows_worth(self, lengths: NDArray[np.int32]) -> int:
+        """How many rows of these lengths, which fall, fit and cost no more here than among their like."""
+        fitting = range(self._rows + 1, min(self._rows + len(lengths), self._rows_max) + 1)
+        rows = bisect_right(fitting, self._cap_ns, key=self._upper_ns)
+        here_ns = self._table.predict(self._rows, self.padded_length).median_ns
+        while rows:
+            added_ns = self._table.predict(self._rows + rows, self.padded_length).median_ns - here_ns
+            shortest = max(1, lengths.item(rows - 1))
+            best = self._table.best_rows(shortest)
+            alone_ns = self._table.predict(best, shortest).median_ns / best
+            if added_ns <= rows * alone_ns * (1 + _FREE):
+                break
+            rows -= max(1, rows // 4)
+        return rows
+
+    def add(self, taken: _Taken) -> None:
+        """Takes rows of a work."""
+        self.taken.append(taken)
+        self._rows += len(taken.part.rows)
+
+    def plan(self) -> BatchPlan:
+        """The batch with its new rows."""
+        if not self.taken:
+            return self._batch
+        return replace(
+            self._batch,
+            parts=(*self._batch.parts, *(each.part for each in self.taken)),
+            rows=self._rows,
+            tokens=self._batch.tokens + sum(each.tokens for each in self.taken),
+            predicted_ns=max(self._batch.predicted_ns, round(self._upper_ns(self._rows))),
+        )
+
+    def _upper_ns(self, rows: int) -> float:
+        return self._table.predict(rows, self.padded_length).upper_ns

@@ -25,6 +25,25 @@ class TenantPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class SerialLimits:
+    """A live lane that is the only one: live and bulk batches run on it one after the other, as on a GPU.
+
+    Attributes:
+        block_ns: Most predicted time of a batch of bulk rows alone, but for a single row's: what a live call
+            may have to wait for. Chosen: as long as a full live batch of MiniLM on two cores.
+        fill_ns_max: Most predicted time up to which live batches are filled with bulk rows, whatever their
+            deadlines allow, which is half of the time until then. Chosen: twice ``block_ns``.
+        bind_ahead_ns: The next batch is chosen this much before the likely end of the one that runs: what
+            packing and handing over take, so that the device does not wait. Live calls that come later wait
+            for a batch more.
+    """
+
+    block_ns: int = 20_000_000
+    fill_ns_max: int = 40_000_000
+    bind_ahead_ns: int = 300_000
+
+
+@dataclass(frozen=True, slots=True)
 class SchedulerLimits:
     """Bounds of the queues and batches.
 
@@ -47,6 +66,7 @@ class SchedulerLimits:
             hardly feels it, and a job that takes an hour takes ten, not for ever.
         quantum_ns: Device time that a tenant or job may be ahead of its share of the others, over its weight:
             room to compute by deadline and to fill batches. About a full live batch of MiniLM on two cores.
+        serial: Makes the live lane run bulk work, too; None where there are bulk lanes beside it.
         tenant: Policy of tenants that have none of their own.
         tenants: Policies by tenant.
     """
@@ -63,5 +83,6 @@ class SchedulerLimits:
     bulk_share: float = 0.02
     bulk_beside_flex: float = 0.1
     quantum_ns: int = 20_000_000
+    serial: SerialLimits | None = None
     tenant: TenantPolicy = TenantPolicy()
     tenants: Mapping[str, TenantPolicy] = field(default_factory=dict[str, TenantPolicy])

@@ -13,7 +13,7 @@ from penstock_kernels import NEVER, LiveQueue
 from penstock_server.domain.lane import LaneKind
 from penstock_server.domain.model import ModelKey
 from penstock_server.domain.work import BatchPart, BatchPlan, Work
-from penstock_server.scheduling.cost import CostModels
+from penstock_server.scheduling.cost import Cost, CostModels
 from penstock_server.scheduling.limits import SchedulerLimits
 from penstock_server.scheduling.queues import urgency_ns
 from penstock_server.scheduling.tenants import ALONE, Shares
@@ -78,10 +78,19 @@ class LiveLane:
         # What runs and what follows it, each with its upper cost.
         self._running: list[tuple[BatchPlan, int]] = []
         self._free_ns = 0
+        # When the first of them began.
+        self._begun_ns = 0
 
     def free_ns(self, now_ns: int) -> int:
         """When the lane is free, at the upper cost of what runs."""
         return self._free_ns if self._free_ns > now_ns else now_ns
+
+    def likely_end_ns(self, now_ns: int) -> int:
+        """When what runs, and what follows it, has probably ended; now if nothing runs."""
+        if not self._running:
+            return now_ns
+        medians = (self._cost(plan).median_ns for plan, _ in self._running)
+        return self._begun_ns + round(sum(medians))
 
     def offer(
         self,
@@ -141,6 +150,8 @@ class LiveLane:
 
     def started(self, plan: BatchPlan, now_ns: int) -> None:
         """Hears that a batch goes to the lane, behind what runs there."""
+        if not self._running:
+            self._begun_ns = now_ns
         self._free_ns = self.free_ns(now_ns) + plan.predicted_ns
         self._running.append((plan, plan.predicted_ns))
 
@@ -151,7 +162,8 @@ class LiveLane:
         """
         for place, (running, _) in enumerate(self._running):
             if running is plan:
-                self._running[: place + 1] = [(each, self._upper_ns(each)) for each in again]
+                self._running[: place + 1] = [(each, round(self._cost(each).upper_ns)) for each in again]
+                self._begun_ns = end_ns
                 self._free_ns = end_ns + sum(cost_ns for _, cost_ns in self._running)
                 return
 
@@ -165,9 +177,8 @@ class LiveLane:
             self._priced_ns[model] = total_ns
             self.queue.reprice()
 
-    def _upper_ns(self, plan: BatchPlan) -> int:
-        table = self._costs.table(plan.model, LaneKind.LIVE)
-        return round(table.predict(plan.rows, plan.padded_length).upper_ns)
+    def _cost(self, plan: BatchPlan) -> Cost:
+        return self._costs.table(plan.model, LaneKind.LIVE).predict(plan.rows, plan.padded_length)
 
     def _add_model(self, key: ModelKey) -> _Model:
         table = self._costs.table(key, LaneKind.LIVE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_left
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -75,6 +76,29 @@ class QueuedWork:
         self.tokens_left -= self.next_length if rows == 1 else int(self.lengths[self.next_row : end].sum())
         self.next_row = end
         return taken
+
+    def shorter_than(self, length: int) -> int:
+        """How many of the rows that wait are at most this long; they are the last ones. O(log rows)."""
+        return (
+            self.rows_left
+            - bisect_left(self.lengths, -length, lo=self.next_row, key=_negated)
+            + self.next_row
+        )
+
+    def take_last(self, skipped: int, rows: int) -> NDArray[np.int32]:
+        """Removes ``rows`` rows after the next ``skipped``, and returns their indices; O(rows that wait)."""
+        if not skipped:
+            return self.take(rows)
+        first = self.next_row + skipped
+        taken = self.order[first : first + rows]
+        self.tokens_left -= int(self.lengths[first : first + rows].sum())
+        left = np.r_[self.next_row : first, first + rows : len(self.order)]
+        self.order, self.lengths, self.next_row = self.order[left], self.lengths[left], 0
+        return taken
+
+
+def _negated(length: np.int32) -> int:
+    return -int(length)
 
 
 def urgency_ns(work: Work) -> int:

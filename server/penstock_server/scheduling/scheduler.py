@@ -139,6 +139,16 @@ class Scheduler:
                 part.work.started = True
         return Decision(batch, tuple(expired), (LaneKind.LIVE,) if promoted else ())
 
+    def choice_ns(self, now_ns: int) -> int:
+        """When the next batch of a serial lane must be chosen, so that the lane does not wait for it.
+
+        A little before the likely end of what runs and of what has been chosen after it; now if nothing runs.
+        Chosen earlier, a bulk batch would make live calls wait that come meanwhile.
+        """
+        serial = self._limits.serial
+        ahead_ns = 0 if serial is None else serial.bind_ahead_ns
+        return max(now_ns, self._live.likely_end_ns(now_ns) - ahead_ns)
+
     def complete(self, lane: LaneKind, plan: BatchPlan, times: BatchTimes) -> None:
         """Learns from a batch that has run."""
         table = self._costs.table(plan.model, lane)
@@ -223,12 +233,50 @@ class Scheduler:
         return self._credit.due_within(work.deadline_ns - now_ns, self._unit_ns)
 
     def _plan_live(self, now_ns: int) -> BatchPlan | None:
-        if not len(self._live.queue):
+        serial = self._limits.serial
+        if len(self._live.queue):
+            batch = self._share_batch(now_ns) or self._take_live(now_ns)
+        elif serial is not None:
+            batch = self._take_bulk(LaneKind.LIVE, serial.block_ns)
+            self._credit.fall(0 if batch is None else batch.predicted_ns)
+        else:
             return None
-        batch = self._share_batch(now_ns) or self._live.take(now_ns)
         if batch is not None:
             self._live.started(batch, now_ns)
         return batch
+
+    def _take_live(self, now_ns: int) -> BatchPlan | None:
+        """The next live batch; on a serial lane, filled up with bulk rows."""
+        batch = self._live.take(now_ns)
+        serial = self._limits.serial
+        if batch is None or serial is None or not self._bulk_waits():
+            return batch
+        cap_ns = min(float(serial.fill_ns_max), self._room_ns(batch, now_ns))
+        tokens_max = max(self._limits.live_batch_tokens_max, self._limits.bulk_batch_tokens)
+        first = self._next_bulk(LaneKind.LIVE)
+        for queue in sorted(self._bulk.values(), key=lambda queue: queue is not first):
+            filled = queue.fill(batch, LaneKind.LIVE, cap_ns, tokens_max)
+            added_ns = filled.predicted_ns - batch.predicted_ns
+            self._credit.fall(added_ns)
+            if queue is self._bulk[RequestClass.BULK]:
+                self._beside_flex.fall(added_ns)
+            batch = filled
+        return batch
+
+    def _room_ns(self, batch: BatchPlan, now_ns: int) -> float:
+        """How long a live batch may take with bulk rows in it.
+
+        Half of the time that its callers have allowed: what comes just after it has begun waits that long and
+        is in time with a batch of its own. And no longer than its rows and all that waits can bear.
+        """
+        free_ns, margin_ns = self._live.free_ns(now_ns), self._limits.live_margin_ns
+        room_ns = batch.predicted_ns + float(self._live.queue.least_slack(free_ns + batch.predicted_ns))
+        for part in batch.parts:
+            deadline_ns = part.work.deadline_ns
+            if deadline_ns is not None:
+                half_ns = (deadline_ns - part.work.arrival_ns - margin_ns) / 2
+                room_ns = min(room_ns, half_ns, deadline_ns - margin_ns - free_ns)
+        return room_ns
 
     def _share_batch(self, now_ns: int) -> BatchPlan | None:
         """A bulk batch for the live lane, if bulk work has one coming and no promise is broken by it."""
@@ -239,7 +287,9 @@ class Scheduler:
             self._credit.clear()
             self._unit_ns = 0
             return None
-        self._unit_ns = queue.unit_ns(LaneKind.LIVE)
+        serial = self._limits.serial
+        block_ns = math.inf if serial is None else serial.block_ns
+        self._unit_ns = queue.unit_ns(LaneKind.LIVE, block_ns)
         free_ns = self._live.free_ns(now_ns)
         if not self._credit.covers(self._unit_ns) or self._live.queue.least_slack(free_ns) < self._unit_ns:
             return None

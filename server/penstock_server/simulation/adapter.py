@@ -17,7 +17,7 @@ from penstock_server.domain.tasks import OverloadPolicy
 from penstock_server.domain.work import BatchPlan, BatchTimes, RowSink, Work
 from penstock_server.scheduling.cost import CostModels, CostTable
 from penstock_server.scheduling.cost_learning import TableState
-from penstock_server.scheduling.limits import SchedulerLimits, TenantPolicy
+from penstock_server.scheduling.limits import SchedulerLimits, SerialLimits, TenantPolicy
 from penstock_server.scheduling.scheduler import Decision, Scheduler
 from penstock_server.simulation.arrivals import Call
 from penstock_server.simulation.costs import TrueDurations
@@ -40,6 +40,7 @@ def scheduler_limits(scenario: Scenario) -> SchedulerLimits:
         live_batch_tokens_max=lanes.live_batch_tokens_max,
         bulk_batch_tokens=lanes.bulk_batch_tokens,
         lookahead_rows=lanes.lookahead_rows,
+        serial=SerialLimits() if scenario.machine.kind == "serial" else None,
         tenants={tenant.name: TenantPolicy(weight=tenant.weight) for tenant in tenants},
     )
     given = {
@@ -76,8 +77,9 @@ def rows_of(lengths: NDArray[np.int32]) -> TokenRows:
 class ProductionPolicy:
     """The scheduler of the server, called as its dispatcher calls it."""
 
-    def __init__(self, scheduler: Scheduler) -> None:
+    def __init__(self, scheduler: Scheduler, *, is_serial: bool = False) -> None:
         self.scheduler = scheduler
+        self._is_serial = is_serial
 
     def admit(self, work: Work, now_ns: int, overload: OverloadPolicy) -> None:
         """See `Scheduler.admit`."""
@@ -95,6 +97,10 @@ class ProductionPolicy:
         """See `Scheduler.cancel`."""
         self.scheduler.cancel(work)
 
+    def choice_ns(self, now_ns: int) -> int | None:
+        """See `Scheduler.choice_ns`."""
+        return self.scheduler.choice_ns(now_ns) if self._is_serial else None
+
     def wake_ns(self, now_ns: int) -> int | None:
         """The scheduler never waits while there is work."""
         return None
@@ -108,7 +114,8 @@ def production_policy(scheduler: type[Scheduler], scenario: Scenario, costs: Cos
         scenario: Says which limits hold.
         costs: What it knows of costs at first.
     """
-    return ProductionPolicy(scheduler(scheduler_limits(scenario), costs))
+    limits = scheduler_limits(scenario)
+    return ProductionPolicy(scheduler(limits, costs), is_serial=limits.serial is not None)
 
 
 def learnt_tables(durations: TrueDurations, table_error: float) -> LearntTables:

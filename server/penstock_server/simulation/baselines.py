@@ -117,6 +117,10 @@ class PeerPolicy:
         for queue in self._queues:
             queue.drop(work)
 
+    def choice_ns(self, now_ns: int) -> int | None:
+        """Once the lane is idle."""
+        return None
+
     def wake_ns(self, now_ns: int) -> int | None:
         """When the choice wants to be asked again."""
         return self._choice.wake_ns(self._queues)

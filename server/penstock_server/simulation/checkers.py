@@ -15,7 +15,9 @@ from penstock_server.domain.tasks import RequestClass
 from penstock_server.simulation.metrics import is_late
 from penstock_server.simulation.promises import (
     check_bulk_share,
+    check_late_binding,
     check_live_is_not_blocked,
+    check_serial_bounds,
     check_tenants_share,
     check_two_units,
 )
@@ -183,6 +185,8 @@ CHECKERS: dict[str, Checker] = {
     "critical first": check_critical_first,
     "G1 live is not blocked": check_live_is_not_blocked,
     "G2 two units": check_two_units,
+    "G2 serial lane": check_serial_bounds,
+    "late binding": check_late_binding,
     "G3 admitted in time": check_admitted_in_time,
     "G4 bulk share": check_bulk_share,
     "G5 tenants share": check_tenants_share,

@@ -29,6 +29,10 @@ class Policy(Protocol):
         """Drops rows that are in no batch yet."""
         ...
 
+    def choice_ns(self, now_ns: int) -> int | None:
+        """When a serial lane that runs a batch should ask for the next one; None for once it is idle."""
+        ...
+
     def wake_ns(self, now_ns: int) -> int | None:
         """When a lane without a batch should ask again though nothing arrives; None for never."""
         ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 
@@ -68,6 +68,48 @@ def check_two_units(record: Record, rules: Rules) -> Iterator[Finding]:
             yield Finding(work.submitted_ns, f"{told}; a batch takes {unit_ns:,} at most")
 
 
+def check_serial_bounds(record: Record, rules: Rules) -> Iterator[Finding]:
+    """G2 on a serial lane: bulk batches are as short as they must be, and filled ones leave time for two.
+
+    A live batch with bulk rows takes at most half of the time that its callers have allowed, so that a call
+    that comes just after it has begun is in time with the next. A single row may take longer; rows with
+    deadlines of their own may be there because those came near.
+    """
+    if rules.block_ns is None:
+        return
+    for batch in record.batches:
+        bulk = [part for part in batch.parts if not part.work.is_live]
+        if not bulk or any(part.work.call.deadline_ns is not None for part in bulk):
+            continue
+        allowed_ns = float(rules.block_ns) if batch.is_bulk else _half_of_patience_ns(batch, rules)
+        if batch.rows > 1 and batch.live_cost_ns > allowed_ns * _PREDICTION_SLACK:
+            what = "bulk" if batch.is_bulk else "filled"
+            told = f"a {what} batch takes {batch.live_cost_ns:,.0f} ns"
+            yield Finding(batch.planned_ns, f"{told}; {allowed_ns:,.0f} may be")
+
+
+def check_late_binding(record: Record, rules: Rules) -> Iterator[Finding]:
+    """A batch for a serial lane is chosen just before the one that runs there ends, not when that starts.
+
+    Before its likely end, that is: it may take longer than that.
+    """
+    if rules.block_ns is None:
+        return
+    ran = sorted((batch for batch in record.batches if batch.is_done), key=lambda batch: batch.start_ns)
+    for before, batch in pairwise(ran):
+        longer_ns = max(0.0, before.busy_ns - before.live_cost_ns / _PREDICTION_SLACK)
+        allowed_ns = rules.bind_ahead_ns + rules.gap_ns + longer_ns
+        if batch.start_ns - batch.planned_ns > allowed_ns:
+            told = f"a batch was chosen {batch.start_ns - batch.planned_ns:,} ns before it began"
+            yield Finding(batch.planned_ns, f"{told}; {allowed_ns:,.0f} may be")
+
+
+def _half_of_patience_ns(batch: BatchRecord, rules: Rules) -> float:
+    calls = [part.work.call for part in batch.parts if part.work.is_live]
+    patience_ns = [call.deadline_ns - call.arrival_ns for call in calls if call.deadline_ns is not None]
+    return (min(patience_ns) - rules.margin_ns) / 2 if patience_ns else math.inf
+
+
 def _rows_of_full_batches(record: Record) -> float:
     """Rows of the smallest live batch that left live rows waiting; infinite if none did."""
     full = math.inf
@@ -100,7 +142,7 @@ def check_bulk_share(record: Record, rules: Rules) -> Iterator[Finding]:
     slack_ns = (2 * rules.bulk_unit_ns + rules.bulk_share * live_ns) * _PREDICTION_SLACK
     lead_ns = best_ns = 0.0
     for moment in moments(record):
-        lead_ns += sum(batch.live_cost_ns for batch in moment.ended if batch.is_bulk)
+        lead_ns += sum(batch.live_cost_ns * (1 - batch.live_part) for batch in moment.ended)
         best_ns = max(best_ns, lead_ns)
         if not moment.bulk_rows:
             lead_ns = best_ns = 0.0

@@ -27,6 +27,9 @@ class Rules:
         late_share_max: Part of the admitted live calls that may be late.
         edge_ns: What passes between the last row's output and the answer.
         gap_ns: What a live batch costs beside its computing.
+        margin_ns: Live rows are due this much before their deadline.
+        block_ns: What a bulk batch of several rows may take on a serial lane; None where there is none.
+        bind_ahead_ns: How long before the likely end of a batch the next one is chosen there.
         quantum_ns: Device time that a tenant may be ahead of its share, over its weight.
     """
 
@@ -37,3 +40,6 @@ class Rules:
     edge_ns: int
     gap_ns: int
     quantum_ns: int
+    margin_ns: int = 0
+    block_ns: int | None = None
+    bind_ahead_ns: int = 0

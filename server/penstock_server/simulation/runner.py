@@ -220,6 +220,9 @@ def rules_of(run: Run) -> Rules:
         edge_ns=round(scenario.machine.edge_us * 1000 / 2),
         gap_ns=round(scenario.machine.live_gap_us * 1000),
         quantum_ns=limits.quantum_ns,
+        margin_ns=limits.live_margin_ns,
+        block_ns=None if limits.serial is None else limits.serial.block_ns,
+        bind_ahead_ns=0 if limits.serial is None else limits.serial.bind_ahead_ns,
     )
 
 

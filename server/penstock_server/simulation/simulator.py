@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from penstock_server.domain.errors import DeadlineUnmeetable, PenstockError
 from penstock_server.domain.lane import LaneKind
+from penstock_server.domain.tasks import RequestClass
 from penstock_server.domain.work import BatchPlan, BatchTimes, Work
 from penstock_server.simulation.adapter import work_of
 from penstock_server.simulation.arrivals import Call
@@ -41,7 +42,8 @@ class Simulator:
         self._edge_ns = round(machine.edge_us * 1000 / 2)
         self._machine = SimulatedMachine(machine, durations, loop, beside_bulk)
         self.record = Record(lanes=tuple(lane.about for lane in self._machine.lanes))
-        self._drivers = [_Driver(self, lane) for lane in self._machine.lanes for _ in range(lane.about.slots)]
+        make = _SerialDriver if policy.choice_ns(0) is not None else _Driver
+        self._drivers = [make(self, lane) for lane in self._machine.lanes for _ in range(lane.about.slots)]
         self._works: dict[Work, WorkRecord] = {}
 
     def submit(self, call: Call, settled: Callable[[], None] | None = None) -> WorkRecord:
@@ -101,7 +103,9 @@ class Simulator:
 
     def run(self, lane: SimulatedLane, kind: LaneKind, plan: BatchPlan, done: Callable[[], None]) -> None:
         """Runs a batch; its rows are answered at its end, before ``done`` is called."""
-        batch = self._record_batch(lane, kind, plan)
+        is_bulk = all(part.work.request_class > RequestClass.LIVE for part in plan.parts)
+        is_serial = len(lane.about.kinds) > 1
+        batch = self._record_batch(lane, LaneKind.BULK if is_serial and is_bulk else kind, plan)
 
         def finish() -> None:
             # As lanes report it: bulk threads what they computed, live lanes what passed.
@@ -112,6 +116,12 @@ class Simulator:
             done()
 
         self._machine.run(lane, plan, batch, finish)
+
+    def choice_ns(self) -> int:
+        """When a serial lane should ask for its next batch."""
+        choice_ns = self._policy.choice_ns(self.loop.now_ns)
+        assert choice_ns is not None
+        return choice_ns
 
     def wake_ns(self) -> int | None:
         """When the policy wants to be asked again."""
@@ -171,6 +181,41 @@ class _Driver:
         wake_ns = self._simulator.wake_ns()
         if wake_ns is not None:
             self._timer = self._simulator.loop.at(wake_ns, self._ask_again)
+
+
+class _SerialDriver:
+    """A serial lane, which is given its next batch just before the one that runs ends."""
+
+    def __init__(self, simulator: Simulator, lane: SimulatedLane) -> None:
+        self._simulator = simulator
+        self._lane = lane
+        self._in_lane = 0
+        self._timer: Timer | None = None
+
+    def wake(self, kind: LaneKind) -> None:
+        """Hears of work; plans in an event of its own, as a task of the server would."""
+        if self._timer is None:
+            self._ask_in_time()
+
+    def _ask_in_time(self) -> None:
+        """Asks when the next batch must be chosen; one that runs and one that follows it are enough."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._in_lane < 2:
+            self._timer = self._simulator.loop.at(self._simulator.choice_ns(), self._ask)
+
+    def _ask(self) -> None:
+        self._timer = None
+        plan = self._simulator.plan(self._lane, LaneKind.LIVE)
+        if plan is not None:
+            self._in_lane += 1
+            self._simulator.run(self._lane, LaneKind.LIVE, plan, self._done)
+            self._ask_in_time()
+
+    def _done(self) -> None:
+        self._in_lane -= 1
+        self._ask_in_time()
 
 
 class _Sink:
