@@ -214,7 +214,7 @@ def is_quickly_written(outcome: Vectors | Classifications | None) -> bool:
     if outcome is None:
         return True
     if isinstance(outcome, Vectors):
-        return outcome.values.shape[0] <= _QUICK_VECTORS_MAX
+        return len(outcome.values) <= _QUICK_VECTORS_MAX
     return outcome.scores.size <= _QUICK_LABELS_MAX
 
 

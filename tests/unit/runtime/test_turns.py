@@ -109,9 +109,8 @@ async def test_a_place_that_is_given_to_one_who_gives_up_goes_on(holder_goes_fir
     party = Party(Turns(1))
     await party.come("a1", "b1", "c1")
     # Both in one round of the event loop, so that neither has heard of the other.
-    acts = [lambda: party.tasks["a1"].cancel(), lambda: party.tasks["b1"].cancel()]
-    for act in acts if holder_goes_first else reversed(acts):
-        act()
+    for name in ("a1", "b1") if holder_goes_first else ("b1", "a1"):
+        party.tasks[name].cancel()
     await tick()
     assert party.inside == ["c1"]
 
