@@ -6,6 +6,7 @@ import csv
 import json
 import random
 from collections.abc import Generator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -203,3 +204,36 @@ async def test_the_async_client_runs_a_job(live_server: ServerThread, source: Pa
         keys = [row.key async for row in client.bulk.results(job.id)]
     assert job.state is JobState.SUCCEEDED
     assert keys == [f"key-{number}" for number in range(ROWS)]
+
+
+def test_a_job_whose_time_runs_out_expires_and_keeps_what_is_done(
+    live_server: ServerThread, tmp_path: Path, texts: list[str]
+) -> None:
+    rows = 40_000
+    path = tmp_path / "many.jsonl"
+    long = " ".join(texts[:10])
+    with path.open("w") as file:
+        file.writelines(json.dumps({"id": row, "text": f"{row} {long}"}) + "\n" for row in range(rows))
+    with Client(live_server.address, timeout_s=60) as client:
+        upload_id = client.bulk.upload(path)
+        expire_time = datetime.now(UTC) + timedelta(seconds=4)
+        job = client.bulk.create(
+            upload_id, model="minilm", task="embed", key_column="id", weight=500, expire_time=expire_time
+        )
+        assert (job.weight, job.expire_time) == (500, expire_time)
+        ended = client.bulk.wait(job.id)
+        assert ended.state is JobState.EXPIRED
+        assert ended.end_time is not None
+        assert ended.end_time >= expire_time
+        assert ended.error is None
+        assert ended.total == rows
+        assert 0 < ended.succeeded < rows
+        assert ended.succeeded + ended.failed + ended.pending == rows
+        done = list(client.bulk.results(job.id))
+        assert len(done) == ended.succeeded
+        assert all(row.key == row.row and row.embedding is not None for row in done)
+        client.bulk.download(job.id, tmp_path / "done.parquet", format="parquet")
+        assert parquet.ParquetFile(tmp_path / "done.parquet").metadata.num_rows == ended.succeeded
+        with pytest.raises(penstock.InvalidRequestError, match="has passed"):
+            client.bulk.create(upload_id, model="minilm", task="embed", expire_time=expire_time)
+        client.bulk.delete(job.id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -240,7 +240,7 @@ class Bench:
         self.limits = limits
         self.model = sums_model(folder / "model", task)
         self.clock = ManualClock()
-        self.sleep = asyncio.sleep
+        self.sleep: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep
         self.files: FileTasks = DirectFiles()
         asyncio.get_running_loop().set_default_executor(InlineExecutor())
         self.lane = ManualLane()
@@ -263,6 +263,7 @@ class Bench:
             submitter=self.lane,
             files=self.files,
             clock=self.clock,
+            day_ns=self.clock.now_ns,
             limits=self.limits,
             sleep=lambda seconds: self.sleep(seconds),
         )

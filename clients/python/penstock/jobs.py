@@ -6,7 +6,9 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
+
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from penstock.answers import Classification, Span
 from penstock.errors import PenstockError, of_status
@@ -25,9 +27,6 @@ from penstock.outcomes import Answer, answer_of
 from penstock.times import seconds_of
 from penstock.v1 import bulk_pb2, common_pb2
 from penstock.vectors import Embedding
-
-if TYPE_CHECKING:
-    from google.protobuf.timestamp_pb2 import Timestamp
 
 LIST_PAGE_ROWS = 1000
 
@@ -51,6 +50,8 @@ class Job:
         time_left_s: Predicted time until all rows are done; None if unknown.
         display_name: The caller's own words for the job.
         upload_id: The input.
+        weight: Its share of the time against the tenant's other jobs; 100 unless the caller said otherwise.
+        expire_time: When it ends as EXPIRED unless all its rows are done; None for never.
         error: Why the job failed, or why the server paused it; None otherwise.
         create_time: When it was created.
         start_time: When its first row was computed; None before.
@@ -71,6 +72,8 @@ class Job:
     time_left_s: float | None
     display_name: str
     upload_id: str
+    weight: int
+    expire_time: datetime | None
     error: PenstockError | None
     create_time: datetime | None
     start_time: datetime | None
@@ -105,6 +108,8 @@ class Job:
             time_left_s=seconds_of(progress.time_left) if progress.HasField("time_left") else None,
             display_name=spec.display_name,
             upload_id=spec.upload_id,
+            weight=spec.weight,
+            expire_time=_time_of(spec.expire_time) if spec.HasField("expire_time") else None,
             error=of_status(message.error) if message.HasField("error") else None,
             create_time=_time_of(message.create_time) if message.HasField("create_time") else None,
             start_time=_time_of(message.start_time) if message.HasField("start_time") else None,
@@ -204,6 +209,8 @@ def spec_of(upload_id: str, model: str, task: Task | str, options: JobOptions) -
         classify=classify_options_of(options),
         tag=tag_options_of(options),
         display_name=options.get("display_name", ""),
+        weight=options.get("weight") or 0,
+        expire_time=stamp_of(options.get("expire_time")),
     )
 
 
@@ -265,6 +272,15 @@ def file_request(
     request = results_request(job_id, 0, selection)
     request.format = cast(bulk_pb2.FileFormat.ValueType, number_of(FileFormat, file_format))
     return request
+
+
+def stamp_of(moment: datetime | None) -> Timestamp | None:
+    """Writes a time; one without a zone is local."""
+    if moment is None:
+        return None
+    stamp = Timestamp()
+    stamp.FromDatetime(moment.astimezone(UTC))
+    return stamp
 
 
 def _time_of(stamp: Timestamp) -> datetime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
 from typing import Self, TypedDict
 
@@ -233,6 +234,9 @@ class JobOptions(RowOptions, TaskOptions, total=False):
         key_column: Column that is carried to the results to join by.
         input_format: Format of the input; unset is told by the file name's ending.
         display_name: The caller's own words for the job, shown in lists.
+        weight: Its share of the time against the tenant's other jobs, from 1 to 1,000; unset is 100.
+        expire_time: When the job ends as EXPIRED unless all its rows are done; finished rows are kept. A time
+            without a zone is local.
         request_id: The caller's own id of the submission: a second one with the same id returns the
             first's job. Unset: a random one, which makes the client's own retries safe.
     """
@@ -242,4 +246,6 @@ class JobOptions(RowOptions, TaskOptions, total=False):
     key_column: str
     input_format: FileFormat | str | None
     display_name: str
+    weight: int | None
+    expire_time: datetime | None
     request_id: str

@@ -20,6 +20,8 @@ from penstock_server.bulk.uploads import Upload
 from penstock_server.domain.answer import Classifications, Vectors
 from penstock_server.domain.errors import InvalidRequest, NotBuilt
 from penstock_server.domain.job import (
+    WEIGHT_DEFAULT,
+    WEIGHT_MAX,
     FileFormat,
     InputColumns,
     Job,
@@ -85,6 +87,9 @@ _SCORE_NUMBERS: dict[ScoreFunction | None, common_pb2.ScoreFunction.ValueType] =
 _STATUS_BY_REASON = {error.reason: code for error, code in STATUS_BY_ERROR.items()}
 _STATUS_BY_REASON["INTERNAL"] = grpc.StatusCode.INTERNAL
 _DEFAULT_TEXT_COLUMN = "text"
+_BILLION = 1_000_000_000
+# Seconds since 1970 whose nanoseconds 64 bits hold.
+_SECONDS_MAX = (1 << 63) // _BILLION - 1
 
 
 def spec_from_proto(message: bulk_pb2.JobSpec, file_name: str, limits: BulkLimits) -> JobSpec:
@@ -121,7 +126,28 @@ def spec_from_proto(message: bulk_pb2.JobSpec, file_name: str, limits: BulkLimit
         vectors_as_numbers=codec.vector_format_from_proto(message.embed)
         == common_pb2.VECTOR_FORMAT_REPEATED_FLOAT,
         display_name=bounded(message.display_name, "spec.display_name", limits.display_name_bytes_max),
+        weight=_weight(message.weight),
+        expire_time_ns=_nanoseconds(message.expire_time, "spec.expire_time")
+        if message.HasField("expire_time")
+        else None,
     )
+
+
+def _weight(number: int) -> int:
+    if not 0 <= number <= WEIGHT_MAX:
+        raise InvalidRequest.of_field(
+            "spec.weight", f"must be from 1 to {WEIGHT_MAX:,} (0: {WEIGHT_DEFAULT})"
+        )
+    return number or WEIGHT_DEFAULT
+
+
+def _nanoseconds(timestamp: timestamp_pb2.Timestamp, field: str) -> int:
+    """Reads a time, which a caller may have filled with any numbers."""
+    if not (0 <= timestamp.seconds <= _SECONDS_MAX and 0 <= timestamp.nanos < _BILLION):
+        raise InvalidRequest.of_field(
+            field, "must be a time from 1970 to 2261 with nanos from 0 to 999,999,999"
+        )
+    return timestamp.seconds * _BILLION + timestamp.nanos
 
 
 def check_built(spec: bulk_pb2.JobSpec) -> None:
@@ -134,10 +160,8 @@ def check_built(spec: bulk_pb2.JobSpec) -> None:
         "input_url": spec.WhichOneof("source") == "input_url",
         "carry_columns": len(spec.carry_columns) > 0,
         "output_url": spec.output_url != "",
-        "expire_time": spec.HasField("expire_time"),
         "not_before": spec.HasField("not_before"),
         "windows": len(spec.windows) > 0,
-        "weight": spec.weight != 0,
         "share_max": spec.share_max != 0,
         "failed_rows_max": spec.HasField("failed_rows_max"),
         "options.explain": spec.options.explain,
@@ -319,6 +343,8 @@ def _spec_to_proto(spec: JobSpec) -> bulk_pb2.JobSpec:
             score_function=_SCORE_NUMBERS[spec.task.classify.score_function],
         ),
         display_name=spec.display_name,
+        weight=spec.weight,
+        expire_time=None if spec.expire_time_ns is None else _timestamp(spec.expire_time_ns),
     )
 
 

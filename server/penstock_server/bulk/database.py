@@ -11,9 +11,9 @@ from typing import Any
 
 from penstock_server.domain.errors import StorageFull, WrongState
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
-_SCHEMA = """
+_FIRST_SCHEMA = """
 CREATE TABLE uploads (
     id TEXT PRIMARY KEY,
     file_name TEXT NOT NULL,
@@ -57,6 +57,16 @@ CREATE TABLE windows (
     CHECK (succeeded + failed <= rows)
 ) STRICT, WITHOUT ROWID;
 """
+
+
+# What leads from each version of the schema to the next one.
+_MIGRATIONS = {
+    0: _FIRST_SCHEMA,
+    1: """
+ALTER TABLE jobs ADD COLUMN expires_ns INTEGER;
+CREATE INDEX jobs_by_expiry ON jobs (expires_ns) WHERE expires_ns IS NOT NULL AND ended_ns IS NULL;
+""",
+}
 
 
 class Database:
@@ -127,7 +137,7 @@ class Database:
                 f"{path} was written by a newer release (schema {version}, this one knows {SCHEMA_VERSION}). "
                 "Start that release, or give this one another data folder."
             )
-        if version == 0:
+        for earlier in range(version, SCHEMA_VERSION):
             self._connection.executescript(
-                f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+                f"BEGIN; {_MIGRATIONS[earlier]} PRAGMA user_version = {earlier + 1}; COMMIT;"
             )

@@ -22,6 +22,8 @@ from penstock_server.domain.job import Job, JobError, JobProgress, JobSpec, JobS
 # Largest sequence number that SQLite can hold; no job gets this one.
 _SEQUENCE_MAX = (1 << 63) - 1
 _TOKEN = re.compile("[0-9]{1,19}")
+# A job that is finalizing or cancelling ends by itself.
+_EXPIRING = (JobState.VALIDATING.value, JobState.RUNNING.value, JobState.PAUSED.value)
 _UNFINISHED = tuple(state.value for state in JobState if not state.has_ended)
 
 
@@ -49,6 +51,14 @@ class WindowRecord:
     def is_whole(self) -> bool:
         """Whether no row is pending."""
         return self.succeeded + self.failed == self.rows
+
+
+@dataclass(frozen=True, slots=True)
+class Expiry:
+    """A job, and when its time runs out, in nanoseconds since 1970."""
+
+    job_id: str
+    time_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +96,8 @@ class JobStore:
                     f"The server keeps {self._limits.jobs_max:,} jobs; delete some that have ended."
                 )
             db.execute(
-                "INSERT INTO jobs (id, request_id, upload_id, spec, state, created_ns) "
-                "VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO jobs (id, request_id, upload_id, spec, state, created_ns, expires_ns) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (
                     job_id,
                     request_id or None,
@@ -95,6 +105,7 @@ class JobStore:
                     msgspec.json.encode(spec),
                     JobState.VALIDATING.value,
                     self._now_ns(),
+                    spec.expire_time_ns,
                 ),
             )
         return self.get(job_id), True
@@ -141,6 +152,17 @@ class JobStore:
             f"SELECT * FROM jobs WHERE state IN ({marks}) ORDER BY sequence", _UNFINISHED
         )
         return [_job_of(row) for row in rows]
+
+    def next_expiry(self) -> Expiry | None:
+        """Which job's time runs out next while rows of it are pending; None if no job is to end by itself."""
+        marks = ", ".join("?" * len(_EXPIRING))
+        row = self._database.row(
+            "SELECT id, expires_ns FROM jobs WHERE expires_ns IS NOT NULL AND ended_ns IS NULL "
+            f"AND state IN ({marks}) AND (NOT validated OR succeeded + failed < total) "
+            "ORDER BY expires_ns LIMIT 1",
+            _EXPIRING,
+        )
+        return None if row is None else Expiry(row["id"], row["expires_ns"])
 
     def job_ids(self) -> set[str]:
         """Ids of all jobs."""

@@ -32,6 +32,7 @@ class BulkLimits:
         small_input_bytes: Inputs up to this size are small: read within a second.
         inputs_read_max: Larger inputs that are read at once.
         small_inputs_read_max: Small inputs that are read at once, beside those.
+        expire_s_max: How far ahead a job's expire time may lie.
         jobs_max: Jobs kept at once, ended ones included.
         page_jobs_default: Jobs of a page unless the caller says otherwise.
         page_jobs_max: Most jobs of a page.
@@ -64,6 +65,7 @@ class BulkLimits:
     small_input_bytes: int = 4 * _MIB
     inputs_read_max: int = 1
     small_inputs_read_max: int = 4
+    expire_s_max: int = 366 * 24 * 3600
     jobs_max: int = 100_000
     page_jobs_default: int = 100
     page_jobs_max: int = 1000

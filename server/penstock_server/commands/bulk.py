@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from penstock_server.commands.session import (
     calls_server,
     task_of,
 )
+from penstock_server.commands.spans import span_of
 
 if TYPE_CHECKING:
     from penstock import Client, Job, RowResult
@@ -51,6 +53,13 @@ def bulk() -> None:
 @click.option("--key-column", default="", help="Column that is carried to the results to join by.")
 @click.option("--format", "input_format", type=_INPUTS, help="[default: by the file's name]")
 @click.option("--name", default="", help="Your own words for the job, shown in lists.")
+@click.option("--weight", type=click.IntRange(1, 1000), help="Share against your other jobs.  [default: 100]")
+@click.option(
+    "--expire-in",
+    metavar="SPAN",
+    callback=span_of,
+    help="End the job after this time, such as 90s, 30m, 12h or 7d.",
+)
 @click.option("--truncation", type=TRUNCATIONS, help="What happens to texts that are too long.")
 @click.option("--tokens-max", type=click.IntRange(min=1), help="Longest text in tokens.")
 @click.option("--wait", is_flag=True, help="Stay until the job has ended.")
@@ -65,6 +74,8 @@ def submit(
     key_column: str,
     input_format: str | None,
     name: str,
+    weight: int | None,
+    expire_in: timedelta | None,
     truncation: str | None,
     tokens_max: int | None,
     wait: bool,
@@ -82,6 +93,8 @@ def submit(
                 key_column=key_column,
                 input_format=input_format,
                 display_name=name,
+                weight=weight,
+                expire_time=None if expire_in is None else datetime.now(UTC) + expire_in,
                 truncation=truncation,
                 tokens_max=tokens_max,
                 progress=bars,

@@ -134,6 +134,8 @@ def job_fields(job: Job) -> dict[str, Any]:
         "rows_per_second": job.rows_per_second,
         "time_left_s": job.time_left_s,
         "display_name": job.display_name,
+        "weight": job.weight,
+        "expire_time": time_of(job.expire_time),
         "error": None if job.error is None else error_fields(job.error),
         "create_time": time_of(job.create_time),
         "start_time": time_of(job.start_time),

@@ -56,6 +56,11 @@ class InputColumns:
     key: str | None = None
 
 
+# A job's weight against others, unless the caller says otherwise, and the most it can be.
+WEIGHT_DEFAULT = 100
+WEIGHT_MAX = 1000
+
+
 @dataclass(frozen=True, slots=True)
 class JobSpec:
     """What a job computes.
@@ -69,6 +74,8 @@ class JobSpec:
         options: Options of all rows; the class is always BULK.
         vectors_as_numbers: Whether vectors are sent as numbers instead of packed bytes.
         display_name: The caller's own words for the job.
+        weight: Its share of the lanes against its tenant's other jobs, from 1 to ``WEIGHT_MAX``.
+        expire_time_ns: When its rows stop being of use, in nanoseconds since 1970; None for never.
     """
 
     model: ModelKey
@@ -79,6 +86,8 @@ class JobSpec:
     options: RequestOptions
     vectors_as_numbers: bool = False
     display_name: str = ""
+    weight: int = WEIGHT_DEFAULT
+    expire_time_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,7 @@ class JobCourse:
         submitter: WorkSubmitter,
         files: FileTasks,
         clock: Clock,
+        day_ns: Callable[[], int],
         limits: BulkLimits,
         sleep: Callable[[float], Coroutine[Any, Any, None]],
     ) -> None:
@@ -85,6 +86,7 @@ class JobCourse:
         self._submitter = submitter
         self._files = files
         self._clock = clock
+        self._day_ns = day_ns
         self._limits = limits
         self._sleep = sleep
         self._runs: dict[str, JobRun] = {}
@@ -193,6 +195,7 @@ class JobCourse:
             tracker=tracker,
             clock=self._clock,
             limits=self._limits,
+            deadline_ns=self._deadline_ns(job.spec),
             changed=self._states.news.publish,
             is_place_wanted=lambda: turns.is_wanted(job.spec.options.tenant),
         )
@@ -203,6 +206,12 @@ class JobCourse:
             del self._runs[job.id], self._trackers[job.id]
             self._states.news.publish()
 
+    def _deadline_ns(self, spec: JobSpec) -> int | None:
+        """When a job's rows stop being of use, on the scheduler's clock."""
+        if spec.expire_time_ns is None:
+            return None
+        return self._clock.now_ns() + spec.expire_time_ns - self._day_ns()
+
     async def _model(self, spec: JobSpec) -> LoadedModel:
         """Finds the job's model, waiting while it is being loaded after a restart."""
         while True:
@@ -212,14 +221,13 @@ class JobCourse:
                 await self._sleep(_MODEL_WAIT_S)
 
     async def _finalise(self, job: Job) -> None:
-        is_cancelled = job.state is JobState.CANCELLING
+        state = _ending_of(job)
         try:
             await self._export(job)
         except StorageFull:
-            # A cancelled job must not come back; its files are written when somebody asks for them.
-            if not is_cancelled:
+            # What is cancelled or late must not come back; its files are written when somebody asks for them.
+            if state is JobState.SUCCEEDED:
                 raise
-        state = JobState.CANCELLED if is_cancelled else JobState.SUCCEEDED
         await self._states.move_when_there_is_room(job.id, state, sources=(job.state,))
 
     async def _export(self, job: Job) -> None:
@@ -232,3 +240,11 @@ class JobCourse:
 
     def _job_folder(self, job_id: str) -> JobFolder:
         return JobFolder(self._folder / job_id)
+
+
+def _ending_of(job: Job) -> JobState:
+    """The state in which a job ends that is FINALIZING or CANCELLING."""
+    if job.state is JobState.CANCELLING:
+        return JobState.CANCELLED
+    is_whole = job.is_validated and not job.progress.pending
+    return JobState.SUCCEEDED if is_whole else JobState.EXPIRED

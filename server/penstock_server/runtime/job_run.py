@@ -10,7 +10,7 @@ from penstock_server.bulk.folder import JobFolder
 from penstock_server.bulk.journal import JobStore, WindowRecord
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.bulk.spool import Spool
-from penstock_server.domain.errors import Draining, Overloaded
+from penstock_server.domain.errors import DeadlineUnmeetable, Draining, Overloaded
 from penstock_server.domain.job import Job
 from penstock_server.domain.work import Work
 from penstock_server.models.loaded import LoadedModel
@@ -35,7 +35,8 @@ class JobRun:
     """One job being computed. Owned by the event loop.
 
     At most ``windows_in_flight_max`` windows are in memory; while one is computed the next is prepared. When
-    ``is_place_wanted`` says so after a window, no other is begun.
+    ``is_place_wanted`` says so after a window, no other is begun. Rows that are not done at ``deadline_ns``
+    are given up by the scheduler; they stay pending, and the run stops.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class JobRun:
         tracker: JobTracker,
         clock: Clock,
         limits: BulkLimits,
+        deadline_ns: int | None,
         changed: Callable[[], None],
         is_place_wanted: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -60,6 +62,7 @@ class JobRun:
         self._tracker = tracker
         self._clock = clock
         self._limits = limits
+        self._deadline_ns = deadline_ns
         self._changed = changed
         self._is_place_wanted = is_place_wanted
         self._gives_way = False
@@ -117,7 +120,7 @@ class JobRun:
     async def _compute(self, run: WindowRun) -> None:
         """Computes one window and commits it, whole or as far as it is when the run is stopped."""
         self._active.add(run)
-        work = run.work(self._clock.now_ns(), tenant=self._job.spec.options.tenant, job_id=self._job.id)
+        work = run.work(self._job.id, self._job.spec, self._clock.now_ns(), self._deadline_ns)
         try:
             if not run.is_done and await self._submit(work):
                 while not await self._settled(run):
@@ -128,6 +131,8 @@ class JobRun:
             if not run.is_done:
                 self._submitter.cancel(work)
         await self._commit(run)
+        if run.is_late:
+            self.stop()
 
     async def _submit(self, work: Work) -> bool:
         """Queues work, waiting while the queue is full. False if the run is to stop."""
@@ -138,7 +143,7 @@ class JobRun:
             except Overloaded as err:
                 is_again = True
                 await self._stopped_within(err.retry_after_s)
-            except Draining:
+            except (Draining, DeadlineUnmeetable):
                 self.stop()
             else:
                 return True

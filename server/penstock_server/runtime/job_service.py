@@ -44,6 +44,7 @@ class BulkJobs:
             submitter=submitter,
             files=FileProcesses(),
             clock=clock,
+            day_ns=time.time_ns,
             limits=limits,
         )
 

@@ -14,8 +14,8 @@ from penstock_server.bulk.folder import JobFolder
 from penstock_server.bulk.journal import JobStore, WindowRecord
 from penstock_server.bulk.parts import Part, RowStatus, merge_answers, read_part, write_part
 from penstock_server.bulk.spool import Spool, Window
-from penstock_server.domain.errors import PenstockError
-from penstock_server.domain.job import JobSpec, RowFailure
+from penstock_server.domain.errors import DeadlineUnmeetable, PenstockError
+from penstock_server.domain.job import WEIGHT_DEFAULT, JobSpec, RowFailure
 from penstock_server.domain.tasks import RequestClass, Truncation
 from penstock_server.domain.work import BatchTimes, Work
 from penstock_server.models.heads import finish
@@ -87,13 +87,20 @@ def _bad_rows(window: Window, tokens: TokenRows, tokens_max: int | None) -> dict
 
 
 class WindowRun:
-    """The rows of a window as their outputs arrive. Owned by the event loop; a RowSink."""
+    """The rows of a window as their outputs arrive. Owned by the event loop; a RowSink.
+
+    Attributes:
+        number: The window's place in the job.
+        settled: Set when nothing more is to come.
+        is_late: Whether rows were given up because the job's time has run out; they stay pending.
+    """
 
     def __init__(
         self, prepared: PreparedWindow, model: LoadedModel, tracker: JobTracker, changed: Callable[[], None]
     ) -> None:
         self.number = prepared.number
         self.settled = asyncio.Event()
+        self.is_late = False
         self._tokens = prepared.tokens
         self._lengths = prepared.tokens.lengths
         self._model = model
@@ -115,8 +122,8 @@ class WindowRun:
         """Whether no row is pending."""
         return self._rows_left == 0
 
-    def work(self, arrival_ns: int, *, tenant: str, job_id: str) -> Work:
-        """The pending rows as work for the scheduler."""
+    def work(self, job_id: str, spec: JobSpec, arrival_ns: int, deadline_ns: int | None) -> Work:
+        """The pending rows as work for the scheduler; times are on its clock."""
         return Work(
             model=self._model.manifest.key,
             request_class=RequestClass.BULK,
@@ -124,8 +131,10 @@ class WindowRun:
             rows=np.flatnonzero(self._status == RowStatus.PENDING).astype(np.int32),
             sink=self,
             arrival_ns=arrival_ns,
-            tenant=tenant,
+            deadline_ns=deadline_ns,
+            tenant=spec.options.tenant,
             flow=job_id,
+            weight=spec.weight / WEIGHT_DEFAULT,
         )
 
     def deliver(self, rows: NDArray[np.int32], outputs: NDArray[np.float32], times: BatchTimes) -> None:
@@ -146,8 +155,14 @@ class WindowRun:
 
     def fail(self, rows: NDArray[np.int32], error: PenstockError) -> None:
         """Takes the reason why some rows have no outputs."""
-        if not self._is_closed:
-            self._fail(rows, RowFailure(error.reason, error.message))
+        if self._is_closed:
+            return
+        if isinstance(error, DeadlineUnmeetable):
+            # Nothing is wrong with the rows.
+            self.is_late = True
+            self.settled.set()
+            return
+        self._fail(rows, RowFailure(error.reason, error.message))
 
     def close(self) -> None:
         """Takes no more outputs; what is pending stays so. Idempotent."""

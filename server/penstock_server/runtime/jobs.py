@@ -25,6 +25,7 @@ from penstock_server.models.loaded import LoadedModel
 from penstock_server.runtime.clock import Clock
 from penstock_server.runtime.job_commands import JobCommands
 from penstock_server.runtime.job_course import JobCourse, ModelLookup
+from penstock_server.runtime.job_expiry import JobExpiry
 from penstock_server.runtime.job_files import FileTasks
 from penstock_server.runtime.job_progress import JobTracker
 from penstock_server.runtime.job_results import ResultReader
@@ -54,6 +55,7 @@ class JobRunner:
         submitter: WorkSubmitter,
         files: FileTasks,
         clock: Clock,
+        day_ns: Callable[[], int],
         limits: BulkLimits,
         sleep: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep,
     ) -> None:
@@ -61,6 +63,8 @@ class JobRunner:
         self._store = store
         self._uploads = uploads
         self._models = models
+        self._day_ns = day_ns
+        self._limits = limits
         self._sleep = sleep
         self._results = ResultReader(store, files)
         self._states = JobStates(store, sleep)
@@ -74,9 +78,11 @@ class JobRunner:
             submitter=submitter,
             files=files,
             clock=clock,
+            day_ns=day_ns,
             limits=limits,
             sleep=sleep,
         )
+        self._expiry = JobExpiry(store, day_ns=day_ns, sleep=sleep, expire=self._expire)
         self._tasks = JobTasks(self._course.take)
         self._commands = JobCommands()
         self.draining = self._states.draining
@@ -85,10 +91,12 @@ class JobRunner:
         """Cleans up after a crash and goes on with all unfinished jobs."""
         for job in await asyncio.to_thread(self._recover):
             self._launch_if_startable(job)
+        self._expiry.start()
 
     async def close(self) -> None:
         """Stops computing, keeping what is done; jobs go on after the next start. Idempotent."""
         self.draining.set()
+        await self._expiry.close()
         await self._tasks.close(self._interrupt)
         await self._commands.close()
         self._states.shut_down()
@@ -117,11 +125,24 @@ class JobRunner:
             return earlier
         model = self._models.get(spec.model.name, spec.model.version)
         _check(spec, model)
+        self._check_expire_time(spec)
         await asyncio.to_thread(self._uploads.complete_path, spec.upload_id)
         pinned = replace(spec, model=model.manifest.key)
         job, _ = await asyncio.to_thread(self._store.create, pinned, request_id)
         self._launch_if_startable(job)
+        self._expiry.changed()
         return job
+
+    def _check_expire_time(self, spec: JobSpec) -> None:
+        """Refuses a time that is past or absurd; not before an earlier request's job was looked for."""
+        if spec.expire_time_ns is None:
+            return
+        left_s = (spec.expire_time_ns - self._day_ns()) / 1e9
+        if left_s <= 0:
+            raise InvalidRequest.of_field("spec.expire_time", "has passed; no row could be computed")
+        if left_s > self._limits.expire_s_max:
+            days = self._limits.expire_s_max // (24 * 3600)
+            raise InvalidRequest.of_field("spec.expire_time", f"must be at most {days} days from now")
 
     def _launch_if_startable(self, job: Job) -> None:
         """Launches a job unless it rests, also if an earlier request made it and failed before launching."""
@@ -249,6 +270,16 @@ class JobRunner:
         self._interrupt(job_id)
         self._tasks.launch(job_id)
         return await self.get(job_id)
+
+    async def _expire(self, job_id: str) -> None:
+        """Ends a job whose time has run out, keeping what is done."""
+        await self._commands.carry_out(self._end_late(job_id))
+
+    async def _end_late(self, job_id: str) -> None:
+        # Rows that are pending when a job is FINALIZING make it EXPIRED, also after a restart.
+        await self._states.move_when_there_is_room(job_id, JobState.FINALIZING, sources=_STOPPABLE)
+        self._interrupt(job_id)
+        self._tasks.launch(job_id)
 
     async def delete(self, job_id: str) -> None:
         """Removes a job that has ended, with its results, and its upload if no other job needs it.

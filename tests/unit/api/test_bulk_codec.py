@@ -45,6 +45,8 @@ def full() -> bulk_pb2.JobSpec:
         ),
         classify=common_pb2.ClassifyOptions(top_k=3, score_function=common_pb2.SCORE_FUNCTION_SIGMOID),
         display_name="caf\u00e9",
+        weight=1000,
+        expire_time=Timestamp(seconds=1_800_000_000, nanos=123_456_789),
     )
 
 
@@ -94,20 +96,12 @@ def _output(spec: bulk_pb2.JobSpec) -> None:
     spec.output_url = "file:///out"
 
 
-def _expire(spec: bulk_pb2.JobSpec) -> None:
-    spec.expire_time.CopyFrom(Timestamp())
-
-
 def _not_before(spec: bulk_pb2.JobSpec) -> None:
     spec.not_before.CopyFrom(Timestamp(seconds=1))
 
 
 def _windows(spec: bulk_pb2.JobSpec) -> None:
     spec.windows.add(start_cron="0 1 * * *")
-
-
-def _weight(spec: bulk_pb2.JobSpec) -> None:
-    spec.weight = -1
 
 
 def _share(spec: bulk_pb2.JobSpec) -> None:
@@ -130,10 +124,8 @@ LATER: dict[str, Callable[[bulk_pb2.JobSpec], None]] = {
     "input_url": _source,
     "carry_columns": _carry,
     "output_url": _output,
-    "expire_time": _expire,
     "not_before": _not_before,
     "windows": _windows,
-    "weight": _weight,
     "share_max": _share,
     "failed_rows_max": _failed_rows,
     "options.explain": _explain,
@@ -148,6 +140,29 @@ def test_a_field_of_a_later_release_is_refused_by_name(name: str) -> None:
     with pytest.raises(NotBuilt, match=rf"spec\.{name} ") as caught:
         bulk_codec.spec_from_proto(message, "in.csv", LIMITS)
     assert caught.value.metadata["field"] == f"spec.{name}"
+
+
+def test_a_weight_is_from_one_to_a_thousand_and_a_hundred_unless_it_is_set() -> None:
+    message = minimal()
+    assert came_back(message).weight == 100
+    for weight in (1, 1000):
+        message.weight = weight
+        assert came_back(message).weight == weight
+    for weight in (-1, 1001):
+        message.weight = weight
+        with pytest.raises(InvalidRequest, match=r"spec\.weight: must be from 1 to 1,000"):
+            came_back(message)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "nanos"),
+    [(-1, 0), (0, -1), (0, 1_000_000_000), (1 << 60, 0), ((1 << 63) // 1_000_000_000, 0)],
+)
+def test_an_expire_time_that_is_none_is_refused(seconds: int, nanos: int) -> None:
+    message = minimal()
+    message.expire_time.CopyFrom(Timestamp(seconds=seconds, nanos=nanos))
+    with pytest.raises(InvalidRequest, match=r"spec\.expire_time: must be a time"):
+        came_back(message)
 
 
 def test_an_empty_message_of_tag_options_asks_for_nothing() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from penstock_server.bulk.database import SCHEMA_VERSION, Database
-from penstock_server.bulk.journal import JobStore, WindowRecord
+from penstock_server.bulk.journal import Expiry, JobStore, WindowRecord
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.domain.errors import StorageFull, UnknownJob, WrongState
 from penstock_server.domain.job import FileFormat, InputColumns, JobError, JobSpec, JobState
@@ -34,7 +35,10 @@ SPEC = JobSpec(
     options=RequestOptions(RequestClass.BULK, truncation=Truncation.LEFT, tokens_max=9, tenant="t"),
     vectors_as_numbers=True,
     display_name="caf\u00e9",
+    weight=250,
+    expire_time_ns=1_800_000_000_123_456_789,
 )
+OLD_JOURNAL = Path(__file__).resolve().parents[2] / "data" / "bulk" / "journal-1.sql"
 
 
 @pytest.fixture
@@ -123,6 +127,38 @@ def test_a_file_of_a_newer_release_is_refused(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(WrongState, match="newer release"):
         Database(tmp_path / "db")
+
+
+def test_a_journal_of_the_first_schema_is_taken_over(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "db") as connection:
+        connection.executescript(OLD_JOURNAL.read_text())
+    connection.close()
+    for _ in range(2):
+        database = Database(tmp_path / "db")
+        store = JobStore(database, BulkLimits(), lambda: 7)
+        job = store.get("job-old")
+        assert (job.spec.display_name, job.spec.weight, job.spec.expire_time_ns) == ("night", 100, None)
+        assert (job.progress.succeeded, job.progress.failed, job.progress.pending) == (3, 1, 4)
+        assert [window.rows for window in store.windows("job-old")] == [4]
+        assert store.next_expiry() is None
+        database.close()
+
+
+def test_the_next_job_to_expire_is_the_earliest_that_has_rows_to_do(database: Database) -> None:
+    store = JobStore(database, BulkLimits(), lambda: 42)
+    late, _ = store.create(replace(SPEC, expire_time_ns=900))
+    early, _ = store.create(replace(SPEC, expire_time_ns=500))
+    store.create(replace(SPEC, expire_time_ns=None))
+    assert store.next_expiry() == Expiry(early.id, 500)
+    store.validated(early.id, 4)
+    assert store.next_expiry() == Expiry(early.id, 500)
+    store.move(early.id, JobState.PAUSED, sources=[JobState.RUNNING])
+    assert store.next_expiry() == Expiry(early.id, 500)
+    # Whose rows are all done waits for nothing but room for its files.
+    store.commit_window(early.id, record(0, 3, 1, "a"))
+    assert store.next_expiry() == Expiry(late.id, 900)
+    store.move(late.id, JobState.FINALIZING, sources=[JobState.VALIDATING])
+    assert store.next_expiry() is None
 
 
 def test_an_error_rolls_the_whole_transaction_back(database: Database) -> None:

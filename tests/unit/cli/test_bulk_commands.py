@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
@@ -36,12 +37,26 @@ def test_submit_uploads_and_tells_the_job(
         "id",
         "--name",
         "night",
+        "--weight",
+        "300",
+        "--expire-in",
+        "1.5h",
     )
     assert result.stdout == f"j1\nWatch it with: penstock bulk watch --address {address} j1\n"
     assert result.stderr == ""
     spec = script.requests[-1].spec
     assert (spec.task, spec.text_column, spec.key_column, spec.display_name) == (1, "review", "id", "night")
+    assert spec.weight == 300
+    expire_time = spec.expire_time.ToDatetime(tzinfo=UTC)
+    assert timedelta(minutes=89) < expire_time - datetime.now(UTC) <= timedelta(minutes=90)
     assert script.stored == Path(source).read_bytes()
+
+
+@pytest.mark.parametrize("span", ["", "0s", "-1h", "5", "1w", "1h30m", "h", "0.0d"])
+def test_what_is_no_span_of_time_is_refused(penstock: Penstock, source: str, span: str) -> None:
+    result = penstock("bulk", "submit", source, "--model", "m", "--expire-in", span)
+    assert result.exit_code == 2
+    assert "no span of time; write 90s, 30m, 12h or 7d" in result.stderr
 
 
 def test_submit_json_is_one_document(penstock: Penstock, source: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import grpc
@@ -35,6 +36,8 @@ def test_a_file_is_sent_in_checked_chunks(client: Client, script: Script, source
         key_column="id",
         input_format="jsonl",
         dimensions=8,
+        weight=7,
+        expire_time=datetime(2031, 5, 6, 9, tzinfo=timezone(timedelta(hours=2))),
         progress=seen.append,
     )
     assert script.stored == source.read_bytes()
@@ -51,6 +54,7 @@ def test_a_file_is_sent_in_checked_chunks(client: Client, script: Script, source
     spec = script.requests[-1].spec
     assert (spec.upload_id, spec.text_column, spec.key_column, spec.input_format) == ("u1", "review", "id", 1)
     assert spec.embed.dimensions == 8
+    assert (spec.weight, spec.expire_time.ToJsonString()) == (7, "2031-05-06T07:00:00Z")
     assert script.requests[-1].request_id
     assert (job.id, job.state, job.total, job.succeeded, job.failed, job.pending) == (
         "j1",

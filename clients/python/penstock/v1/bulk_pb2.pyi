@@ -70,7 +70,7 @@ class _JobStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumT
     JOB_STATE_PAUSED: _JobState.ValueType  # 3
     """Nothing is computed until ResumeJob. If the server paused the job, `error` says why."""
     JOB_STATE_FINALIZING: _JobState.ValueType  # 4
-    """All rows are done; result files are being written."""
+    """All rows are done, or the job's time has run out; result files are being written."""
     JOB_STATE_SUCCEEDED: _JobState.ValueType  # 5
     """All rows are done. Some may have failed: see `failed`."""
     JOB_STATE_FAILED: _JobState.ValueType  # 6
@@ -80,7 +80,7 @@ class _JobStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumT
     JOB_STATE_CANCELLED: _JobState.ValueType  # 8
     """Cancelled; finished rows are kept."""
     JOB_STATE_EXPIRED: _JobState.ValueType  # 9
-    """Its time ran out; finished rows are kept."""
+    """Its time ran out before all rows were done; finished rows are kept."""
 
 class JobState(_JobState, metaclass=_JobStateEnumTypeWrapper):
     """Where a job stands."""
@@ -94,7 +94,7 @@ JOB_STATE_RUNNING: JobState.ValueType  # 2
 JOB_STATE_PAUSED: JobState.ValueType  # 3
 """Nothing is computed until ResumeJob. If the server paused the job, `error` says why."""
 JOB_STATE_FINALIZING: JobState.ValueType  # 4
-"""All rows are done; result files are being written."""
+"""All rows are done, or the job's time has run out; result files are being written."""
 JOB_STATE_SUCCEEDED: JobState.ValueType  # 5
 """All rows are done. Some may have failed: see `failed`."""
 JOB_STATE_FAILED: JobState.ValueType  # 6
@@ -104,7 +104,7 @@ JOB_STATE_CANCELLING: JobState.ValueType  # 7
 JOB_STATE_CANCELLED: JobState.ValueType  # 8
 """Cancelled; finished rows are kept."""
 JOB_STATE_EXPIRED: JobState.ValueType  # 9
-"""Its time ran out; finished rows are kept."""
+"""Its time ran out before all rows were done; finished rows are kept."""
 global___JobState = JobState
 
 class _RowSelection:
@@ -376,7 +376,9 @@ class JobSpec(google.protobuf.message.Message):
     output_url: builtins.str
     """URL of a folder for the result files. Empty: they stay on the server. UNIMPLEMENTED in this release."""
     weight: builtins.int
-    """Weight against other jobs, from 1 to 1,000. 0: 100. UNIMPLEMENTED in this release."""
+    """Weight against the tenant's other jobs, from 1 to 1,000: of jobs that compute at once, one of 200 gets twice
+    the time of one of 100. 0: 100. INVALID_ARGUMENT otherwise.
+    """
     share_max: builtins.float
     """Largest part of the machine's time that the job may take, above 0 up to 1. 0: no bound of its own.
     UNIMPLEMENTED in this release.
@@ -409,7 +411,10 @@ class JobSpec(google.protobuf.message.Message):
 
     @property
     def expire_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """The job ends as EXPIRED at this time; finished rows are kept. UNIMPLEMENTED in this release."""
+        """The job ends as EXPIRED at this time unless all its rows are done; finished rows are kept, the others stay
+        pending. Rows that would come late otherwise are computed before other jobs' and, where live work has time to
+        spare, on its lane. INVALID_ARGUMENT if it is past, or more than 366 days ahead. Unset: never.
+        """
 
     @property
     def not_before(self) -> google.protobuf.timestamp_pb2.Timestamp:
