@@ -145,6 +145,19 @@ async def test_a_job_expires_that_was_due_while_the_server_was_down(bench: Bench
     assert (ended.state, ended.progress.succeeded, ended.progress.pending) == (JobState.EXPIRED, 4, 6)
 
 
+async def test_a_crash_while_a_late_job_ends_changes_nothing_of_its_end(
+    bench: Bench, time: TurnedTime
+) -> None:
+    job = await bench.submit(TEXTS, expire_time_ns=time.in_s(60))
+    bench.lane.compute(4)
+    await settle()
+    bench.store.move(job.id, JobState.FINALIZING, sources=[JobState.RUNNING])
+    await bench.crash()
+    await bench.start()
+    ended = await now(bench, job)
+    assert (ended.state, ended.progress.succeeded, ended.progress.pending) == (JobState.EXPIRED, 4, 6)
+
+
 async def test_rows_that_the_scheduler_gives_up_as_late_stay_pending(bench: Bench, time: TurnedTime) -> None:
     job = await bench.submit(TEXTS, expire_time_ns=time.in_s(60))
     bench.lane.compute(2)
