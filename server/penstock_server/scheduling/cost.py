@@ -228,6 +228,8 @@ class CostTable:
             cap_ns: The batch's upper cost must not exceed this, but for a single row's.
         """
         sizes = self._sizes_of(length)
+        if cap_ns == math.inf:
+            return sizes.best
         for rows in reversed(sizes.efficient):
             if rows <= sizes.best and self.predict(rows, length).upper_ns <= cap_ns:
                 return rows

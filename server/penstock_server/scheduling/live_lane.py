@@ -123,9 +123,8 @@ class LiveLane:
             work.tokens.starts,
             rows,
             now_ns,
-            self.free_ns(now_ns) + kept_ns,
-            shares.own,
-            shares.others,
+            (self._free_ns if self._free_ns > now_ns else now_ns) + kept_ns,
+            *shares,
         )
         return Offer(_VERDICTS[verdict], shortage_ns, cost_ns)
 

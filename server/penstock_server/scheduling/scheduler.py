@@ -82,10 +82,9 @@ class Scheduler:
         self._tenants = Tenants(
             limits, add_index=live.add_tenant, reuse_index=live.set_weight, waits=self._waits_for_anything
         )
-        self._bulk = {
-            RequestClass.FLEX: self._bulk_queue(limits.flex_tokens_max),
-            RequestClass.BULK: self._bulk_queue(limits.bulk_tokens_max),
-        }
+        self._flex = self._bulk_queue(limits.flex_tokens_max)
+        self._jobs = self._bulk_queue(limits.bulk_tokens_max)
+        self._bulk = {RequestClass.FLEX: self._flex, RequestClass.BULK: self._jobs}
         # What BULK has coming of what FLEX and BULK get.
         self._beside_flex = BulkCredit(limits.bulk_beside_flex)
         self._promotions = Promotions(costs, limits.live_margin_ns)
@@ -258,7 +257,7 @@ class Scheduler:
             filled = queue.fill(batch, LaneKind.LIVE, cap_ns, tokens_max)
             added_ns = filled.predicted_ns - batch.predicted_ns
             self._credit.fall(added_ns)
-            if queue is self._bulk[RequestClass.BULK]:
+            if queue is self._jobs:
                 self._beside_flex.fall(added_ns)
             batch = filled
         return batch
@@ -332,7 +331,7 @@ class Scheduler:
     def _check_tenant(self, tenant: Tenant, tokens: int, now_ns: int) -> None:
         if tenant.policy.queue_tokens_max is not None:
             queued = self._live.queue.queued_tokens(tenant.index)
-            queued += self._bulk[RequestClass.FLEX].tokens_of(tenant.name)
+            queued += self._flex.tokens_of(tenant.name)
             self._tenants.check_queue(tenant, tokens, queued)
         self._tenants.check_rate(tenant, tokens, now_ns)
 
@@ -341,11 +340,11 @@ class Scheduler:
         return bulk or self._live.queue.queued_cost(tenant.index) > 0
 
     def _bulk_waits(self) -> bool:
-        return any(queue.rows for queue in self._bulk.values())
+        return self._flex.rows > 0 or self._jobs.rows > 0
 
     def _next_bulk(self, lane: LaneKind) -> BulkQueue | None:
         """The queue whose turn it is: FLEX first, but for what BULK has coming; None if nothing waits."""
-        flex, bulk = self._bulk[RequestClass.FLEX], self._bulk[RequestClass.BULK]
+        flex, bulk = self._flex, self._jobs
         if flex.rows and bulk.rows:
             return bulk if self._beside_flex.covers(bulk.unit_ns(lane)) else flex
         return flex if flex.rows else bulk if bulk.rows else None
@@ -354,7 +353,7 @@ class Scheduler:
         """The next batch of FLEX or BULK."""
         queue = self._next_bulk(lane)
         batch = None if queue is None else queue.take(lane, cap_ns)
-        bulk = self._bulk[RequestClass.BULK]
+        bulk = self._jobs
         if batch is None or queue is bulk:
             self._beside_flex.fall(0 if batch is None else batch.predicted_ns)
         elif bulk.rows:

@@ -117,9 +117,10 @@ class Tenants:
         if tenant.name not in self._active:
             self._active_weight += tenant.policy.weight
             self._active[tenant.name] = tenant
+        else:
+            self._active.move_to_end(tenant.name)
         if len(self._active) == 1:
             return ALONE
-        self._active.move_to_end(tenant.name)
         own_share = tenant.policy.weight / self._active_weight
         own = _decayed(tenant.used_ns, now_ns - tenant.used_at_ns) / _USE_NS
         others = max(0.0, self._decay(now_ns) / _USE_NS - own)
