@@ -51,8 +51,12 @@ class HandSubmitter:
 
     room: int = 1_000_000
     tickets: list[HandTicket] = field(default_factory=list[HandTicket])
+    arrivals: int = 0
 
-    def submit(self, text: str, pair: str | None, *, deadline_ns: int | None) -> HandTicket:
+    def submit(
+        self, text: str, pair: str | None, *, deadline_ns: int | None, is_again: bool = False
+    ) -> HandTicket:
+        self.arrivals += not is_again
         if not text or text.startswith("bad"):
             raise InvalidRequest.of_field("text", "is empty or bad")
         if len(self.live) >= self.room:

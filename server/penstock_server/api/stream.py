@@ -102,7 +102,9 @@ class _Texts:
         self._inference = inference
         self._call = call
 
-    def submit(self, text: str, pair: str | None, *, deadline_ns: int | None) -> RequestTicket | LateTicket:
+    def submit(
+        self, text: str, pair: str | None, *, deadline_ns: int | None, is_again: bool = False
+    ) -> RequestTicket | LateTicket:
         """Submits one text.
 
         Raises:
@@ -110,7 +112,8 @@ class _Texts:
         """
         if pair is not None and self._call.task.task is Task.EMBED:
             raise InvalidRequest.of_field("input.text_pair", "this task takes single texts only")
-        return self._inference.submit(replace(self._call, deadline_ns=deadline_ns), TextRow(text, pair))
+        call = replace(self._call, deadline_ns=deadline_ns)
+        return self._inference.submit(call, TextRow(text, pair), is_again=is_again)
 
 
 def _opened(call: InferenceCall, opening: Opening) -> inference_pb2.StreamResponse:

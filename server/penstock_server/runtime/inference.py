@@ -162,8 +162,15 @@ class Inference:
             request_class = self._class_of(call.options, tokens)
             ticket.submit(tokens, request_class, self._dispatcher, is_again=True)
 
-    def submit(self, call: InferenceCall, row: TextRow) -> RequestTicket | LateTicket:
+    def submit(
+        self, call: InferenceCall, row: TextRow, *, is_again: bool = False
+    ) -> RequestTicket | LateTicket:
         """Queues one text of a stream, a large one once a thread has tokenised it, and returns at once.
+
+        Args:
+            call: What the stream asks for.
+            row: The text.
+            is_again: It was refused for want of room before.
 
         Raises:
             PenstockError: The text was refused. What only the tokens of a large one show, its answer raises.
@@ -174,7 +181,7 @@ class Inference:
             self._check(call, [row])
             if _reading_cost([row]) > _INLINE_COST_MAX:
                 return LateTicket(ticket, lambda: self._submit_late(ticket, call, row))
-            self._queue_one(ticket, call, row, self._encode(call, [row]))
+            self._queue_one(ticket, call, row, self._encode(call, [row]), is_again=is_again)
         return ticket
 
     async def _submit_late(self, ticket: RequestTicket, call: InferenceCall, row: TextRow) -> None:
@@ -182,10 +189,18 @@ class Inference:
             tokens = await self.off_loop([row], lambda: self._encode(call, [row]))
             self._queue_one(ticket, call, row, tokens)
 
-    def _queue_one(self, ticket: RequestTicket, call: InferenceCall, row: TextRow, tokens: TokenRows) -> None:
+    def _queue_one(
+        self,
+        ticket: RequestTicket,
+        call: InferenceCall,
+        row: TextRow,
+        tokens: TokenRows,
+        *,
+        is_again: bool = False,
+    ) -> None:
         request_class = call.options.request_class or RequestClass.LIVE
         try:
-            ticket.submit(tokens, request_class, self._dispatcher)
+            ticket.submit(tokens, request_class, self._dispatcher, is_again=is_again)
         except Overloaded:
             cheaper = self._router.cheaper(call, self._models)
             if cheaper is None:

@@ -92,8 +92,10 @@ class Ticket(Protocol[A_co]):
 class Submitter(Protocol[A_co]):
     """Takes texts for one model and one set of options."""
 
-    def submit(self, text: str, pair: str | None, *, deadline_ns: int | None) -> Ticket[A_co]:
-        """Submits one text.
+    def submit(
+        self, text: str, pair: str | None, *, deadline_ns: int | None, is_again: bool = False
+    ) -> Ticket[A_co]:
+        """Submits one text; ``is_again`` if it was refused for want of room before.
 
         Raises:
             PenstockError: The text is refused: empty, too long, no room in the queue, and the like.

@@ -36,6 +36,7 @@ class Entry:
         on_settled: Called once when the answer is known.
         on_taken: Called once when the answer is taken.
         outcome: The answer or why there is none; None while it is not known.
+        was_refused: Whether there was no room for it before.
     """
 
     id: str
@@ -47,6 +48,7 @@ class Entry:
     on_settled: Callable[[], None] | None = None
     on_taken: Callable[[], None] | None = None
     outcome: object | None = None
+    was_refused: bool = False
     held_chars: int = 0
     ticket: Ticket[object] | None = None
     task: asyncio.Task[None] | None = None
@@ -194,9 +196,10 @@ class StreamWindow(Generic[A]):
             self.settle(older, Superseded(entry.id))
             return
         try:
-            ticket = self._submitter.submit(entry.text, entry.pair, deadline_ns=entry.deadline_ns)
+            ticket = self._offer(entry)
         except Overloaded:
             # The older text's place in the scheduler's queue may be what the newer one lacks.
+            entry.was_refused = True
             self._put_aside(entry)
             self._aside.move_to_end(entry.key, last=False)
             self.settle(older, Superseded(entry.id))
@@ -206,13 +209,18 @@ class StreamWindow(Generic[A]):
             self._follow(entry, ticket)
             self.settle(older, Superseded(entry.id))
 
+    def _offer(self, entry: Entry) -> Ticket[A]:
+        return self._submitter.submit(
+            entry.text, entry.pair, deadline_ns=entry.deadline_ns, is_again=entry.was_refused
+        )
+
     def _put_aside(self, entry: Entry) -> None:
         self._newest[entry.key] = entry
         self._aside[entry.key] = entry
 
     def _submit(self, entry: Entry) -> None:
         try:
-            ticket = self._submitter.submit(entry.text, entry.pair, deadline_ns=entry.deadline_ns)
+            ticket = self._offer(entry)
         except PenstockError as err:
             self.settle(entry, err)
         else:
