@@ -203,11 +203,7 @@ class BulkQueue:
         draft = _Draft(self._costs.table(model, lane), self._batch_tokens_max, cap_ns)
         with closing(self._flows_in_turn(model)) as flows:
             for flow in flows:
-                with flow.by_model[model].most_urgent(self._works_looked_at(flow, model)) as candidates:
-                    for queued in candidates:
-                        self._take_what_fits(flow, queued, draft)
-                        if draft.is_full:
-                            break
+                self._take_from(flow, model, draft)
                 if draft.is_full:
                     break
         self._charge(draft.taken, draft.upper_ns)
@@ -251,6 +247,11 @@ class BulkQueue:
         """Flows with work for a model version whose turn it is, the one that goes next first."""
         with closing(self._order.in_turn(self._lookahead)) as shares:
             for share in shares:
+                if len(share.flows) == 1:
+                    (only,) = share.flows.values()
+                    if model in only.by_model and only.by_model[model].head() is not None:
+                        yield only
+                    continue
                 with closing(share.order.in_turn(self._lookahead)) as flows:
                     for flow in flows:
                         if model in flow.by_model and flow.by_model[model].head() is not None:
@@ -260,6 +261,19 @@ class BulkQueue:
         """How many works to look at: one, if it has rows enough to fill any batch by itself."""
         head = flow.by_model[model].head()
         return 1 if head is not None and head.rows_left >= self._lookahead else self._lookahead
+
+    def _take_from(self, flow: Flow, model: ModelKey, draft: _Draft) -> None:
+        queue = flow.by_model[model]
+        if len(queue) == 1:
+            head = queue.head()
+            if head is not None:
+                self._take_what_fits(flow, head, draft)
+            return
+        with queue.most_urgent(self._works_looked_at(flow, model)) as candidates:
+            for queued in candidates:
+                self._take_what_fits(flow, queued, draft)
+                if draft.is_full:
+                    return
 
     def _take_what_fits(self, flow: Flow, queued: QueuedWork, draft: _Draft) -> None:
         rows = draft.rows_that_fit(queued)
@@ -280,14 +294,15 @@ class BulkQueue:
 
     def _charge(self, taken: Sequence[_Taken], cost_ns: float) -> None:
         """Charges a batch to the flows of its rows and their tenants, by tokens, and settles them."""
-        a_token = cost_ns / max(sum(each.tokens for each in taken), 1)
+        a_token = cost_ns / max(sum([each.tokens for each in taken]), 1)
+        tokens: dict[Flow, int] = {}
         for each in taken:
-            each.flow.share.order.charge(each.flow, a_token * each.tokens)
-            self._order.charge(each.flow.share, a_token * each.tokens)
-        flows = dict.fromkeys(each.flow for each in taken)
-        for flow in flows:
+            tokens[each.flow] = tokens.get(each.flow, 0) + each.tokens
+        for flow, of_flow in tokens.items():
+            flow.share.order.charge(flow, a_token * of_flow)
+            self._order.charge(flow.share, a_token * of_flow)
             self._settle_flow(flow)
-        for share in dict.fromkeys(flow.share for flow in flows):
+        for share in {flow.share: None for flow in tokens}:
             self._settle_share(share)
 
     def _settle(self, flow: Flow) -> None:

@@ -200,7 +200,7 @@ class Scheduler:
         kept_ns = self._keep_for_bulk(work, now_ns)
         offer = self._live.offer(work, work.rows, tenant.index, now_ns, kept_ns=kept_ns, shares=shares)
         if offer.verdict is not Verdict.UNMEETABLE:
-            self._tenants.use(tenant, offer.cost_ns, shares, now_ns)
+            self._tenants.use(tenant, offer.cost_ns, shares)
         return None if offer.verdict is Verdict.ADMITTED else self._refusals.of_offer(offer, work)
 
     def _place_bulk(

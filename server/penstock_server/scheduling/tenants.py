@@ -119,28 +119,27 @@ class Tenants:
             self._active[tenant.name] = tenant
         else:
             self._active.move_to_end(tenant.name)
+        if now_ns > self._used_at_ns:
+            self._used_ns *= math.exp((self._used_at_ns - now_ns) / _USE_NS)
+            self._used_at_ns = now_ns
+        if now_ns > tenant.used_at_ns:
+            tenant.used_ns *= math.exp((tenant.used_at_ns - now_ns) / _USE_NS)
+            tenant.used_at_ns = now_ns
         if len(self._active) == 1:
             return ALONE
-        own_share = tenant.policy.weight / self._active_weight
-        own = _decayed(tenant.used_ns, now_ns - tenant.used_at_ns) / _USE_NS
-        others = max(0.0, self._decay(now_ns) / _USE_NS - own)
+        own_share, own = tenant.policy.weight / self._active_weight, tenant.used_ns / _USE_NS
+        others = max(0.0, self._used_ns / _USE_NS - own)
         return Shares(own_share, others * (1 + _CAUTION * min(1.0, own / own_share)))
 
-    def use(self, tenant: Tenant, cost_ns: int, shares: Shares, now_ns: int) -> None:
-        """Counts live work that a tenant wants, admitted or not, as far as its share goes.
+    def use(self, tenant: Tenant, cost_ns: int, shares: Shares) -> None:
+        """Counts live work that a tenant wants, admitted or not, as far as its share goes; after `shares`.
 
         What is beyond is left to it as long as nobody wants it: it is kept from nobody.
         """
-        before_ns = _decayed(tenant.used_ns, now_ns - tenant.used_at_ns)
-        tenant.used_ns = max(before_ns, min(before_ns + cost_ns, shares.own * _USE_NS))
-        tenant.used_at_ns = now_ns
-        self._used_ns = self._decay(now_ns) + tenant.used_ns - before_ns
-
-    def _decay(self, now_ns: int) -> float:
-        """What all tenants used of late."""
-        self._used_ns = _decayed(self._used_ns, now_ns - self._used_at_ns)
-        self._used_at_ns = now_ns
-        return self._used_ns
+        added_ns = min(cost_ns, shares.own * _USE_NS - tenant.used_ns)
+        if added_ns > 0:
+            tenant.used_ns += added_ns
+            self._used_ns += added_ns
 
     def _add(self, name: str, now_ns: int) -> Tenant:
         is_named = name in self._limits.tenants
@@ -227,10 +226,6 @@ class Tenants:
         if self._active.pop(tenant.name, None) is not None:
             # Rounding does not gather: nothing is left of it once all are silent.
             self._active_weight = self._active_weight - tenant.policy.weight if self._active else 0.0
-
-
-def _decayed(used_ns: float, elapsed_ns: int) -> float:
-    return used_ns * math.exp(-elapsed_ns / _USE_NS) if used_ns and elapsed_ns > 0 else used_ns
 
 
 def _fill(tenant: Tenant, now_ns: int) -> float:
