@@ -156,3 +156,25 @@ def test_measured_residuals_take_the_place_of_a_distribution(tmp_path: Any) -> N
     run = run_ours(drawn(live=LiveTraffic(rate=20.0, lengths="sentences"), noise=noise))
     slow = [batch.busy_ns / batch.live_cost_ns > 2.5 for batch in run.record.batches]
     assert 0 < sum(slow) < 0.06 * len(slow)
+
+
+def waits_of_the_quiet(flood_rate: float) -> tuple[list[float], int]:
+    """Times of a tenant's 20 calls a second beside another's, and how many of them were refused."""
+    tenants = (TenantMix(name="flood", share=flood_rate), TenantMix(name="quiet", share=20.0))
+    waited_ns: list[float] = []
+    refused = 0
+    for seed in (1, 2):
+        live = LiveTraffic(rate=flood_rate + 20.0, lengths="sentences", tenants=tenants)
+        run = run_ours(drawn(live=live, duration_s=15.0, seed=seed))
+        quiet = [work for work in run.record.works if work.call.tenant == "quiet"]
+        waited_ns += [(work.done_ns or 0) - work.submitted_ns for work in quiet if work.is_admitted]
+        refused += sum(not work.is_admitted for work in quiet)
+    return waited_ns, refused
+
+
+def test_tenant_that_sends_ten_times_as_much_does_not_slow_another_down() -> None:
+    """Ten times what saturates the lane with it: below that, a call meets a busy lane less often."""
+    (before, _), (after, refused) = waits_of_the_quiet(200.0), waits_of_the_quiet(2000.0)
+    assert refused <= 0.01 * len(after)
+    for percentile in (50, 90, 95):
+        assert np.percentile(after, percentile) <= 1.1 * np.percentile(before, percentile)
