@@ -30,6 +30,7 @@ ROWS = 10_000
 _CALLS = 2000
 _TENANTS = 20
 _HOUR_NS = 3_600_000_000_000
+_DUE_NS = 10_000_000_000
 _LIMITS = SchedulerLimits(
     live_tokens_max=1 << 30,
     flex_tokens_max=1 << 30,
@@ -76,6 +77,8 @@ def _measure(counts: list[int], random: np.random.Generator) -> dict[str, dict[s
     for number, count in enumerate(counts):
         scheduler.admit(_work(random, count, number, RequestClass.BULK), 0)
     bulk = _times(lambda number: scheduler.plan(LaneKind.BULK, 0), 500)
+    many = _jobs(counts)
+    due = _due(counts)
     return {
         "admit": admitted,
         "cancel": cancelled,
@@ -84,7 +87,27 @@ def _measure(counts: list[int], random: np.random.Generator) -> dict[str, dict[s
         "plan live": planned,
         "complete": completed,
         "plan bulk": bulk,
+        "plan bulk, a job for each work": _times(lambda number: many.plan(LaneKind.BULK, 0), 300),
+        "plan live, all of FLEX due": _times(lambda number: due.plan(LaneKind.LIVE, _DUE_NS), 300),
     }
+
+
+def _jobs(counts: list[int]) -> Scheduler:
+    """A scheduler with a job for each work."""
+    random, scheduler = np.random.default_rng(1), Scheduler(_LIMITS, CostModels())
+    for number, count in enumerate(counts):
+        work = _work(random, count, number, RequestClass.BULK)
+        work.flow = f"job {number}"
+        scheduler.admit(work, 0)
+    return scheduler
+
+
+def _due(counts: list[int]) -> Scheduler:
+    """A scheduler with FLEX works whose deadlines have come near."""
+    random, scheduler = np.random.default_rng(1), Scheduler(_LIMITS, CostModels())
+    for count in counts:
+        scheduler.admit(_work(random, count, 0, RequestClass.FLEX, _DUE_NS + 45_000_000), 0)
+    return scheduler
 
 
 def _completed(scheduler: Scheduler) -> dict[str, float]:
