@@ -42,6 +42,7 @@ from penstock_server.text.tokenizer import Tokenizer
 _T = TypeVar("_T")
 MODEL = ModelKey("sums", "3")
 WIDTH = 3
+SECOND_NS = 1_000_000_000
 TOKENS_MAX = 16
 # Rounds of the event loop after which nothing moves by itself any more; chains of awaits are far shorter.
 _ROUNDS = 150
@@ -345,6 +346,29 @@ class Bench:
             tokens = self.model.tokenizer.encode([text], tokens_max=TOKENS_MAX, truncation=Truncation.RIGHT)
             answers.extend(outputs_of(tokens, np.zeros(1, np.int32)).tolist())
         return answers
+
+
+class TurnedTime:
+    """The bench's clock, with sleepers that wake when it is turned."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._clock = bench.clock
+        self._turned = asyncio.Event()
+        bench.sleep = self._sleep
+
+    def in_s(self, seconds: float) -> int:
+        return self._clock.time_ns + round(seconds * SECOND_NS)
+
+    async def pass_s(self, seconds: float) -> None:
+        self._clock.time_ns += round(seconds * SECOND_NS)
+        self._turned.set()
+        self._turned = asyncio.Event()
+        await settle()
+
+    async def _sleep(self, seconds: float) -> None:
+        until_ns = self.in_s(seconds)
+        while self._clock.time_ns < until_ns:
+            await self._turned.wait()
 
 
 async def settle() -> None:

@@ -14,34 +14,10 @@ from penstock_server.bulk.limits import BulkLimits
 from penstock_server.domain.errors import DeadlineUnmeetable, InvalidRequest, StorageFull, WrongState
 from penstock_server.domain.job import FileFormat, Job, JobState, RowSelection
 from penstock_server.runtime.job_results import ResultReader
-from tests.support.bulk_jobs import Bench, DirectFiles, settle
+from tests.support.bulk_jobs import SECOND_NS, Bench, DirectFiles, TurnedTime, settle
 
 LIMITS = BulkLimits(window_rows=4, jobs_running_max=1, disk_free_bytes_min=0)
 TEXTS = [f"{chr(97 + row % 26)} b" for row in range(10)]
-SECOND_NS = 1_000_000_000
-
-
-class TurnedTime:
-    """The bench's clock, with sleepers that wake when it is turned."""
-
-    def __init__(self, bench: Bench) -> None:
-        self._clock = bench.clock
-        self._turned = asyncio.Event()
-        bench.sleep = self._sleep
-
-    def in_s(self, seconds: float) -> int:
-        return self._clock.time_ns + round(seconds * SECOND_NS)
-
-    async def pass_s(self, seconds: float) -> None:
-        self._clock.time_ns += round(seconds * SECOND_NS)
-        self._turned.set()
-        self._turned = asyncio.Event()
-        await settle()
-
-    async def _sleep(self, seconds: float) -> None:
-        until_ns = self.in_s(seconds)
-        while self._clock.time_ns < until_ns:
-            await self._turned.wait()
 
 
 @pytest.fixture

@@ -13,14 +13,28 @@ from hypothesis import strategies as st
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.domain.errors import WrongState
 from penstock_server.domain.job import Job, JobState
-from tests.support.bulk_jobs import Bench, settle
+from penstock_server.domain.tasks import RequestClass, RequestOptions
+from tests.support.bulk_jobs import Bench, TurnedTime, settle
 
-Event = Literal["compute", "fail", "spoil", "pause", "resume", "stop", "crash", "cancel"]
+Event = Literal["compute", "fail", "spoil", "pause", "resume", "stop", "crash", "cancel", "rival", "expire"]
 
 _EVENTS = st.lists(
     st.tuples(
         st.sampled_from(
-            ["compute", "pause", "resume", "stop", "compute", "fail", "spoil", "crash", "compute", "cancel"]
+            [
+                "compute",
+                "pause",
+                "resume",
+                "stop",
+                "compute",
+                "fail",
+                "spoil",
+                "crash",
+                "compute",
+                "rival",
+                "cancel",
+                "expire",
+            ]
         ),
         st.integers(1, 3),
     ),
@@ -29,6 +43,7 @@ _EVENTS = st.lists(
     max_size=12,
 )
 _TEXTS = st.lists(st.sampled_from(["a", "bb c", "", "ddd", "e f g h"]), min_size=6, max_size=14)
+_TIME_S = 60
 _LIMITS = BulkLimits(window_rows=3, jobs_running_max=1, disk_free_bytes_min=0)
 
 
@@ -43,10 +58,11 @@ def test_counts_add_up_and_rows_are_answered_once(
 async def _play(folder: Path, texts: list[str], events: list[tuple[str, int]]) -> None:
     bench = Bench(folder, _LIMITS)
     await bench.start()
-    job = await bench.submit(texts)
+    time = TurnedTime(bench)
+    job = await bench.submit(texts, expire_time_ns=time.in_s(_TIME_S))
     done = 0
     for event, count in events:
-        await _happen(bench, job.id, cast(Event, event), count)
+        await _happen(bench, time, job.id, cast(Event, event), count)
         done = _check(await bench.runner.get(job.id), len(texts), at_least=0 if event == "crash" else done)
         await settle()
         done = _check(await bench.runner.get(job.id), len(texts), at_least=done)
@@ -59,12 +75,18 @@ async def _play(folder: Path, texts: list[str], events: list[tuple[str, int]]) -
     await bench.stop()
 
 
-async def _happen(bench: Bench, job_id: str, event: Event, count: int) -> None:
+async def _happen(bench: Bench, time: TurnedTime, job_id: str, event: Event, count: int) -> None:
     if event in ("compute", "fail", "spoil"):
         getattr(bench.lane, event)(count)
     elif event in ("stop", "crash"):
         await (bench.stop() if event == "stop" else bench.crash())
         await bench.start()
+    elif event == "rival":
+        # Another tenant's job of several windows, with which this one takes turns.
+        options = RequestOptions(request_class=RequestClass.BULK, tenant="rival")
+        await bench.submit(["x"] * (2 * _LIMITS.window_rows + count), options=options)
+    elif event == "expire":
+        await time.pass_s(_TIME_S)
     else:
         try:
             await getattr(bench.runner, event)(job_id)
@@ -90,6 +112,8 @@ async def _check_rows(bench: Bench, job: Job, texts: list[str]) -> None:
     assert [row.failure is not None for row in rows].count(True) == job.progress.failed
     if job.state is JobState.SUCCEEDED:
         assert numbers == list(range(len(texts)))
+    elif job.state is JobState.EXPIRED:
+        assert job.progress.pending
     for row in rows:
         assert row.key == f"k{row.row}"
         if row.failure is None:
