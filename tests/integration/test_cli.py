@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,8 @@ def streaming(environment: dict[str, str], *arguments: str) -> subprocess.Popen[
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
+        # A shell starts what it runs in the background without Ctrl-C, and children inherit that.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.default_int_handler),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -94,7 +95,8 @@ def test_health_and_models(client: Client) -> None:
     found = {model.name: model.versions[0] for model in client.models.list()}
     assert found["minilm"].dimensions == 384
     assert found["injection"].labels == ("safe", "injection")
-    assert client.models.get("minilm").versions[0] == found["minilm"]
+    # Costs are for those who ask for one model.
+    assert replace(client.models.get("minilm").versions[0], costs=()) == found["minilm"]
 
 
 def test_a_stream_answers_as_calls_do(client: Client) -> None:
