@@ -51,6 +51,14 @@ _QUICK_SECONDS, _QUICK_ROWS = 6.0, 512
     "--rate", type=click.FloatRange(0.1, 10_000), default=25.0, help="Live calls a second beside bulk."
 )
 @click.option("--rows", type=click.IntRange(1, 100_000), default=4_096, help="Rows of each throughput run.")
+@click.option(
+    "--texts",
+    "kinds",
+    multiple=True,
+    type=click.Choice([kind.value for kind in TextKind]),
+    default=[kind.value for kind in TextKind],
+    help="Texts of the throughput runs.",
+)
 @click.option("--deadline-ms", type=click.FloatRange(1, 60_000), default=500.0, help="Of calls in overload.")
 @click.option(
     "--int8/--no-int8", default=True, help="Whether Penstock with an int8 model takes part in throughput."
@@ -69,6 +77,7 @@ def main(
     rounds: int,
     rate: float,
     rows: int,
+    kinds: tuple[str, ...],
     deadline_ms: float,
     int8: bool,
     seed: int,
@@ -89,15 +98,15 @@ def main(
         contestants.append(penstock_with(INT8))
     if quick:
         seconds, rounds, rows = min(seconds, _QUICK_SECONDS), 1, min(rows, _QUICK_ROWS)
-    kinds = (TextKind.MIXED,) if quick else (TextKind.MIXED, TextKind.SENTENCES, TextKind.REVIEWS)
-    plan = Plan(seconds, rounds, TextKind.MIXED, rate, deadline_ms, (1.4, 2.8), rows, kinds, seed)
+    texts = (TextKind.MIXED,) if quick else tuple(TextKind(kind) for kind in kinds)
+    plan = Plan(seconds, rounds, TextKind.MIXED, rate, deadline_ms, (1.4, 2.8), rows, texts, seed)
     started = datetime.now(UTC).isoformat(timespec="seconds")
     machine = describe_machine()
     absent = _prepare(contestants)
     present = [contestant for contestant in contestants if contestant.name not in absent]
     with TemporaryDirectory(prefix="hybrid-texts-") as name:
         corpora = write_corpora(Path(name), plan.texts, plan.bulk_rows)
-        outcomes = list(_measure(works, present, _has_bare(only), plan, corpora, Path(name)))
+        outcomes, is_cut = _until_cut(_measure(works, present, _has_bare(only), plan, corpora, Path(name)))
         agreeing = agreement(penstock_with(INT8), MODEL, corpora) if int8 and not only else None
     result = {
         "started": started,
@@ -107,6 +116,7 @@ def main(
         "contestants": {contestant.name: contestant.setup for contestant in present},
         "absent": absent,
         "int8_agreement": agreeing,
+        "is_cut": is_cut,
         "summary": report.summary(outcomes),
         "turns": [asdict(outcome) for outcome in outcomes],
     }
@@ -157,6 +167,20 @@ def _measure(
             if work == "throughput" and has_bare:
                 _say(f"round {round_} of {plan.rounds}: throughput, {BARE}")
                 yield Outcome(work, BARE, round_, bare_throughput(task))
+
+
+def _until_cut(measuring: Iterator[Outcome]) -> tuple[list[Outcome], bool]:
+    """All outcomes, or those that there are when a signal ends it; whether one did. None at all: ends."""
+    outcomes: list[Outcome] = []
+    try:
+        for outcome in measuring:
+            outcomes.append(outcome)  # noqa: PERF402 - what there is must stay
+    except (SystemExit, KeyboardInterrupt):
+        if not outcomes:
+            raise
+        _say("Ended by a signal: the result has what was measured until now")
+        return outcomes, True
+    return outcomes, False
 
 
 def _in_turn(work: str, contestants: Sequence[Contestant], round_: int) -> list[Contestant]:
