@@ -23,9 +23,9 @@ from penstock_server.config import RequestLimits
 from penstock_server.domain.answer import Answer
 from penstock_server.domain.errors import Draining, InvalidRequest
 from penstock_server.domain.tasks import Task
+from penstock_server.runtime.clock import TimerClock
 from penstock_server.runtime.inference import Inference
 from penstock_server.runtime.request_ticket import InferenceCall, LateTicket, RequestTicket, TextRow
-from penstock_server.runtime.stream_events import TimerClock
 from penstock_server.runtime.stream_session import StreamSession
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from penstock_server.domain.errors import PenstockError
-from penstock_server.runtime.clock import Clock, MonotonicClock
 from penstock_server.text.sentences import SENTENCE_CHARS_MAX
 
 A = TypeVar("A")
@@ -101,30 +98,6 @@ class Submitter(Protocol[A_co]):
             PenstockError: The text is refused: empty, too long, no room in the queue, and the like.
         """
         ...
-
-
-class Timer(Protocol):
-    """A call in the future."""
-
-    def cancel(self) -> None:
-        """Forgets the call."""
-
-
-class TimerClock(Clock, Protocol):
-    """The server's clock, which can also call back."""
-
-    def call_at(self, when_ns: int, call: Callable[[], None]) -> Timer:
-        """Calls back at a time, soon if it has passed."""
-        ...
-
-
-class LoopClock(MonotonicClock):
-    """The server's clock with the running event loop's timers."""
-
-    def call_at(self, when_ns: int, call: Callable[[], None]) -> Timer:
-        """Calls back at a time, soon if it has passed."""
-        delay_s = max(0, when_ns - self.now_ns()) / 1e9
-        return asyncio.get_running_loop().call_later(delay_s, call)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Generic, cast
 
 from penstock_server.domain.errors import Cancelled, InvalidRequest, Overloaded, PenstockError
+from penstock_server.runtime.clock import TimerClock
 from penstock_server.runtime.stream_events import (
     A,
     AppendEnd,
@@ -19,7 +20,6 @@ from penstock_server.runtime.stream_events import (
     Superseded,
     TextAppended,
     TextArrived,
-    TimerClock,
 )
 from penstock_server.runtime.stream_window import Entry, StreamWindow
 from penstock_server.text.sentences import Sentence, SentenceCutter

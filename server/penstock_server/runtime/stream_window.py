@@ -10,6 +10,7 @@ from typing import Generic
 
 from penstock_server.domain.errors import DeadlineUnmeetable, Overloaded, PenstockError
 from penstock_server.runtime.answer_queue import AnswerQueue
+from penstock_server.runtime.clock import Timer, TimerClock
 from penstock_server.runtime.stream_events import (
     A,
     SentenceRange,
@@ -17,8 +18,6 @@ from penstock_server.runtime.stream_events import (
     Submitter,
     Superseded,
     Ticket,
-    Timer,
-    TimerClock,
 )
 
 

@@ -15,12 +15,12 @@ from penstock_server.domain.tasks import OverloadPolicy, RequestClass, RequestOp
 from penstock_server.domain.work import BatchTimes, Work
 from penstock_server.models.loaded import LoadedModel
 from penstock_server.models.repository import ModelRepository
+from penstock_server.runtime.clock import LoopClock
 from penstock_server.runtime.dispatcher import Dispatcher
 from penstock_server.runtime.inference import Inference
 from penstock_server.runtime.model_table import ModelTable
 from penstock_server.runtime.request_ticket import InferenceCall, TextRow
 from penstock_server.runtime.router import Router
-from penstock_server.runtime.stream_events import LoopClock
 from penstock_server.text.tokenizer import TokenizerLimits
 from tests.support.bulk_jobs import WIDTH, sums_model
 from tests.support.work import zeros
