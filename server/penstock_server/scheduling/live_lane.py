@@ -157,11 +157,13 @@ class LiveLane:
     def ended(self, plan: BatchPlan, end_ns: int, again: Sequence[BatchPlan] = ()) -> None:
         """Hears of the true end of a batch, and of batches of its rows that run in its place.
 
-        Earlier ones have ended as well, as the lane is serial.
+        Those may run behind what has been chosen meanwhile, so each batch leaves by itself.
         """
         for place, (running, _) in enumerate(self._running):
             if running is plan:
-                self._running[: place + 1] = [(each, round(self._cost(each).upper_ns)) for each in again]
+                self._running[place : place + 1] = [
+                    (each, round(self._cost(each).upper_ns)) for each in again
+                ]
                 self._begun_ns = end_ns
                 self._free_ns = end_ns + sum(cost_ns for _, cost_ns in self._running)
                 return
