@@ -64,5 +64,22 @@ def test_a_batch_that_failed_leaves_nothing_behind() -> None:
     intrusions = Intrusions([only])
     intrusions.batch_starts(only, plan(RequestClass.BULK))
     intrusions.live_arrived(10)
+    intrusions.batch_ended(only, 20)
     intrusions.batch_starts(only, plan(RequestClass.LIVE))
+    intrusions.live_arrived(30)
     assert intrusions.batch_ended(only, 50) == []
+
+
+def test_a_batch_behind_the_one_that_runs_makes_nobody_wait_yet() -> None:
+    only = lane("serial-0")
+    intrusions = Intrusions([only])
+    intrusions.batch_starts(only, plan(RequestClass.BULK))
+    intrusions.live_arrived(10)
+    intrusions.batch_starts(only, plan(RequestClass.LIVE))
+    intrusions.batch_starts(only, plan(RequestClass.BULK))
+    intrusions.live_arrived(20)
+    assert intrusions.batch_ended(only, 50) == [40, 30]
+    intrusions.live_arrived(60)
+    assert intrusions.batch_ended(only, 70) == []
+    intrusions.live_arrived(80)
+    assert intrusions.batch_ended(only, 90) == [10]
