@@ -16,18 +16,33 @@ from penstock_server.domain.lane import LaneKind
 from penstock_server.domain.tasks import OverloadPolicy, RequestClass
 from penstock_server.domain.work import BatchPart, BatchPlan, BatchTimes, Work
 from penstock_server.observability.observer import SILENT, Observer
-from penstock_server.runtime.clock import Clock
+from penstock_server.runtime.clock import Clock, TimerClock
 from penstock_server.runtime.intrusions import Intrusions
 from penstock_server.runtime.lanes import BatchResult, Lane, LaneLost
 from penstock_server.runtime.row_sharing import Follower, RowSharing
+from penstock_server.runtime.serial_driver import SerialDriver
 from penstock_server.runtime.trace import TraceWriter
 from penstock_server.scheduling.scheduler import Scheduler
+
+# The kind of a lane that runs live and bulk batches, as metrics name it.
+SERIAL = "serial"
 
 _log = structlog.get_logger(__name__)
 
 
 class Dispatcher:
-    """Owns the scheduler; one driver task for each slot of each lane."""
+    """Owns the scheduler; one driver task for each slot of each lane, or one for a serial lane.
+
+    Args:
+        scheduler: Chooses batches.
+        lanes: Run them.
+        clock: The time.
+        observer: Hears what happens.
+        trace: Records arrivals.
+        shares_rows: Whether identical rows in flight are computed once.
+        serial_clock: Makes the one lane run live and bulk batches, each chosen at its time by this clock; the
+            scheduler's limits must say the same. None if there are bulk lanes beside the live one.
+    """
 
     def __init__(
         self,
@@ -38,10 +53,12 @@ class Dispatcher:
         trace: TraceWriter | None = None,
         *,
         shares_rows: bool = True,
+        serial_clock: TimerClock | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._lanes = tuple(lanes)
         self._clock = clock
+        self._serial_clock = serial_clock
         self._observer = observer
         self._trace = trace
         self._intrusions = Intrusions(lanes)
@@ -53,6 +70,10 @@ class Dispatcher:
     def start(self) -> None:
         """Starts the driver tasks."""
         for lane in self._lanes:
+            if self._serial_clock is not None:
+                driver = self._serial_driver(lane, self._serial_clock)
+                self._drivers.append(asyncio.create_task(driver.drive(), name=lane.name))
+                continue
             for slot in range(lane.slots):
                 self._drivers.append(asyncio.create_task(self._drive(lane), name=f"{lane.name}/{slot}"))
 
@@ -109,17 +130,33 @@ class Dispatcher:
         """Runs one batch after another on a lane."""
         wake = self._wake[lane.kind]
         while True:
-            decision = self._scheduler.plan(lane.kind, self._clock.now_ns())
-            for part in decision.expired:
-                self._expire(part)
-            for kind in decision.wakes:
-                self._wake[kind].set()
-            if decision.batch is None:
+            batch = self._plan(lane)
+            if batch is None:
                 wake.clear()
                 await wake.wait()
             else:
-                self._sharing.started(decision.batch.parts, lane.kind)
-                await self._run(lane, decision.batch)
+                await self._run(lane, batch)
+
+    def _serial_driver(self, lane: Lane, clock: TimerClock) -> SerialDriver:
+        return SerialDriver(
+            slots=lane.slots,
+            choice_ns=self._scheduler.choice_ns,
+            plan=lambda: self._plan(lane),
+            run=lambda batch: self._run(lane, batch),
+            clock=clock,
+            wake=self._wake[lane.kind],
+        )
+
+    def _plan(self, lane: Lane) -> BatchPlan | None:
+        """Chooses a lane's next batch, and fails the rows that are given up."""
+        decision = self._scheduler.plan(lane.kind, self._clock.now_ns())
+        for part in decision.expired:
+            self._expire(part)
+        for kind in decision.wakes:
+            self._wake[kind].set()
+        if decision.batch is not None:
+            self._sharing.started(decision.batch.parts, lane.kind)
+        return decision.batch
 
     def _expire(self, part: BatchPart) -> None:
         self._observer.expired(part)
@@ -150,7 +187,7 @@ class Dispatcher:
         else:
             self._scheduler.complete(lane.kind, plan, result.times)
             self._deliver(lane, plan, result)
-            self._observer.batch_ran(lane.kind.value, plan, result.times)
+            self._observer.batch_ran(self._kind_of(lane), plan, result.times)
             for waited_ns in self._intrusions.batch_ended(lane, result.times.end_ns):
                 self._observer.live_waited_behind_bulk(waited_ns)
 
@@ -158,6 +195,7 @@ class Dispatcher:
         self, lane: Lane, plan: BatchPlan, err: Exception, *, halve: bool, alone: bool
     ) -> None:
         """Runs the rows of a failed batch again, whole or in halves; fails a row that was the only one."""
+        self._intrusions.batch_ended(lane, self._clock.now_ns())
         if halve and plan.rows == 1:
             self._scheduler.failed(lane.kind, plan, self._clock.now_ns())
             self._fail(lane, plan, err)
@@ -173,6 +211,10 @@ class Dispatcher:
             self._scheduler.failed(lane.kind, half, self._clock.now_ns(), again)
             if wanted is not None:
                 await self._run(lane, wanted, alone=alone)
+
+    def _kind_of(self, lane: Lane) -> str:
+        """What metrics call the lane."""
+        return lane.kind.value if self._serial_clock is None else SERIAL
 
     def _deliver(self, lane: Lane, plan: BatchPlan, result: BatchResult) -> None:
         first = 0

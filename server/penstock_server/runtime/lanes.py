@@ -79,17 +79,26 @@ def pack(plan: BatchPlan, batch: Batch, pad_id: int) -> None:
 
 
 class LocalLane:
-    """Runs batches on a thread of this process, at normal priority, on an engine with several threads."""
+    """Runs batches on a thread of this process, at normal priority, on an engine with several threads.
+
+    Args:
+        name: Its name.
+        threads: Of the engine.
+        clock: The time.
+        slots: Batches that it may be given at once; those that wait are packed beside the one that runs.
+    """
 
     kind = LaneKind.LIVE
-    slots = 1
 
-    def __init__(self, name: str, *, threads: int, clock: Clock) -> None:
+    def __init__(self, name: str, *, threads: int, clock: Clock, slots: int = 1) -> None:
         self.name = name
+        self.slots = slots
         self._threads = threads
         self._clock = clock
         self._engines: dict[ModelKey, tuple[Engine, ModelManifest]] = {}
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+        self._packer = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"{name}-pack")
+        self._in_lane = 0
 
     async def prepare(self, manifest: ModelManifest) -> None:
         """Builds the model version's engine, beside running batches."""
@@ -97,8 +106,17 @@ class LocalLane:
         self._engines[manifest.key] = (engine, manifest)
 
     async def run(self, plan: BatchPlan, *, alone: bool = False) -> BatchResult:
-        """Packs and runs a batch on the lane's thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._run, plan)
+        """Packs and runs a batch on the lane's thread; packs it on another one while that is busy."""
+        loop = asyncio.get_running_loop()
+        self._in_lane += 1
+        try:
+            if self._in_lane == 1:
+                return await loop.run_in_executor(self._executor, self._run, plan)
+            # One packing thread, so that batches keep their order.
+            batch = await loop.run_in_executor(self._packer, self._pack, plan)
+            return await loop.run_in_executor(self._executor, self._compute, plan, batch)
+        finally:
+            self._in_lane -= 1
 
     def prober(self, model: ModelKey) -> Callable[[int, int], int]:
         """Returns what measures batches of a shape on the lane, between others.
@@ -116,6 +134,7 @@ class LocalLane:
 
     async def close(self) -> None:
         """Waits for a running batch and frees the engines."""
+        await asyncio.to_thread(self._packer.shutdown)
         await asyncio.to_thread(self._executor.shutdown)
         for engine, _ in self._engines.values():
             engine.close()
@@ -129,10 +148,19 @@ class LocalLane:
 
     def _run(self, plan: BatchPlan) -> BatchResult:
         start_ns = self._clock.now_ns()
+        return self._compute(plan, self._pack(plan), start_ns)
+
+    def _pack(self, plan: BatchPlan) -> Batch:
         engine, manifest = self._engines[plan.model]
         shape = (plan.rows, plan.padded_length)
         batch = Batch(*(cast("IdArray", np.empty(shape, engine.ids_dtype)) for _ in range(3)))
         pack(plan, batch, manifest.pad_id)
+        return batch
+
+    def _compute(self, plan: BatchPlan, batch: Batch, start_ns: int | None = None) -> BatchResult:
+        if start_ns is None:
+            start_ns = self._clock.now_ns()
+        engine, _ = self._engines[plan.model]
         try:
             outputs = engine.run(batch)
         except EngineFailed:
