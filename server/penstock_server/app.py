@@ -27,18 +27,18 @@ from penstock_server.models.repository import ModelRepository
 from penstock_server.observability.logs import configure_logs
 from penstock_server.observability.metrics import Metrics
 from penstock_server.observability.observer import SILENT
+from penstock_server.runtime.clock import LoopClock
 from penstock_server.runtime.cost_keeper import CostKeeper
 from penstock_server.runtime.cost_store import CostStore
 from penstock_server.runtime.data_folder import lock_folder
 from penstock_server.runtime.deferral import Deferral
-from penstock_server.runtime.dispatcher import Dispatcher
+from penstock_server.runtime.dispatcher import SERIAL, Dispatcher
 from penstock_server.runtime.inference import Inference
 from penstock_server.runtime.job_service import BulkJobs, bulk_limits
 from penstock_server.runtime.lanes import Lane, LocalLane
 from penstock_server.runtime.limits import scheduler_limits
 from penstock_server.runtime.model_table import ModelEntry, ModelState, ModelTable
 from penstock_server.runtime.router import Router
-from penstock_server.runtime.stream_events import LoopClock
 from penstock_server.runtime.trace import TraceWriter
 from penstock_server.runtime.worker_lane import BulkWorker
 from penstock_server.scheduling.cost import CostModels
@@ -67,10 +67,17 @@ class PenstockServer:
         self._data_lock = lock_folder(config.data_dir)
         limits = scheduler_limits(config)
         self._costs = CostModels()
-        layout = _slot_layout(config)
-        self._worker = BulkWorker(config.bulk_lanes(), layout)
-        live_lane = LocalLane("live-0", threads=config.live_threads(), clock=self._clock)
-        self._lanes: Sequence[Lane] = (live_lane, *self._worker.lanes)
+        is_serial = limits.serial is not None
+        # On a serial lane one batch runs and one waits behind it.
+        live_lane = LocalLane(
+            "serial-0" if is_serial else "live-0",
+            threads=config.live_threads(),
+            clock=self._clock,
+            slots=2 if is_serial else 1,
+        )
+        self._worker = None if is_serial else BulkWorker(config.bulk_lanes(), _slot_layout(config))
+        bulk_lanes = () if self._worker is None else self._worker.lanes
+        self._lanes: Sequence[Lane] = (live_lane, *bulk_lanes)
         self._cost_keeper = CostKeeper(
             self._costs,
             CostStore(config.data_dir / "costs"),
@@ -91,6 +98,7 @@ class PenstockServer:
             observer,
             self._trace,
             shares_rows=config.queues.share_identical_rows,
+            serial_clock=self._clock if is_serial else None,
         )
         tokenizers = TokenizerLimits(config.text.tokenizer_cache_bytes, config.tokenising_threads())
         self._models = ModelTable(ModelRepository(config.models_dir), self._lanes, tokenizers)
@@ -145,14 +153,15 @@ class PenstockServer:
             InvalidRequest: The port is taken or the configuration cannot work; nothing is left running.
         """
         check_models(self._config.routing, [entry.key for entry in self.models()])
-        self._worker.start()
+        if self._worker is not None:
+            self._worker.start()
         try:
             await self._bulk.start()
             self._exporter = self._export_metrics()
             await self._open_port()
         except BaseException:
             await self._bulk.close()
-            await self._worker.close()
+            await self._close_worker()
             await self._close_exporter()
             raise
         self._dispatcher.start()
@@ -177,7 +186,7 @@ class PenstockServer:
         await self._dispatcher.close()
         await self._cost_keeper.close()
         await asyncio.gather(*(lane.close() for lane in self._lanes))
-        await self._worker.close()
+        await self._close_worker()
         self._inference.close()
         await self._close_exporter()
         if self._trace is not None:
@@ -196,11 +205,15 @@ class PenstockServer:
         state = ServerState(
             queue=self._queue_depth,
             rpcs_in_flight=lambda: self._edge.in_flight,
-            worker_restarts=lambda: self._worker.restarts,
+            worker_restarts=lambda: 0 if self._worker is None else self._worker.restarts,
         )
         exporter = Exporter(self._metrics, state, config.host, config.port)
         _log.info("metrics", address=exporter.address)
         return exporter
+
+    async def _close_worker(self) -> None:
+        if self._worker is not None:
+            await self._worker.close()
 
     async def _close_exporter(self) -> None:
         if self._exporter is not None:
@@ -302,9 +315,11 @@ def _commands_to_try(server: PenstockServer) -> list[str]:
 def _metrics(config: ServerConfig) -> Metrics | None:
     if config.metrics is None:
         return None
+    live_tokens, bulk_tokens = config.lanes.live_batch_tokens_max, config.lanes.bulk_batch_tokens
     batch_tokens = {
-        LaneKind.LIVE.value: config.lanes.live_batch_tokens_max,
-        LaneKind.BULK.value: config.lanes.bulk_batch_tokens,
+        LaneKind.LIVE.value: live_tokens,
+        LaneKind.BULK.value: bulk_tokens,
+        SERIAL: max(live_tokens, bulk_tokens),
     }
     return Metrics(batch_tokens, config.metrics.tenants_max)
 

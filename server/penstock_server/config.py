@@ -21,8 +21,10 @@ from penstock_server.domain.routing import RoutingRule
 _LIMIT_MAX = 1 << 60
 _ZERO_CHOOSES = frozenset({"live_threads", "bulk_lanes"})
 # Parts of a whole, which have a rule of their own.
-_PARTS = frozenset({"bulk_share"})
+_PARTS = frozenset({"bulk_share", "bulk_beside_flex"})
 _SWITCHES = frozenset({"share_identical_rows"})
+# Values that are no numbers.
+_WORDS = frozenset({"kind", "serial"})
 _COUNTS_MAX = {
     # A tokenizer takes as many threads as these two together, and the event loop.
     "tokenizer_threads": 1024,
@@ -47,6 +49,10 @@ _METRIC_TENANTS_MAX = 10_000
 _ROUTING_RULES_MAX = 100
 # More would leave live work less than half of its own lane.
 _BULK_SHARE_MAX = 0.5
+# More would leave FLEX less than BULK, which is the less urgent one.
+_BULK_BESIDE_FLEX_MAX = 0.5
+# A live call that waits longer than a minute for other work is none.
+_SERIAL_US_MAX = 60_000_000
 _WEIGHT_MAX = 1e6
 
 
@@ -108,15 +114,32 @@ class TlsConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True)
     client_ca: Path | None = None
 
 
+class SerialConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Times of batches on a serial lane, as predicted.
+
+    Without live rows a batch takes at most ``block_us``, a single row excepted: what a live call may have to
+    wait for. Live batches are filled with bulk rows up to ``fill_us_max``. The next batch is chosen
+    ``bind_ahead_us`` before the running one ends: 300 for planning and packing, and the millisecond by which
+    timers of the event loop may be late.
+    """
+
+    block_us: int = 20_000
+    fill_us_max: int = 40_000
+    bind_ahead_us: int = 1300
+
+
 class LaneConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How engines share the machine.
 
     ``live_batch_tokens_max`` bounds how long a live batch blocks the next one; ``bulk_batch_tokens`` is the
     size at which length-sorted bulk batches were most efficient on single-thread sessions (252-276 rows/s on
     two cores against 70-76 for unsorted batches of 32 rows; MiniLM fp32, review sentences). ``bulk_share`` is
-    the part of the live lane's time that FLEX and BULK get though live work waits.
+    the part of the live lane's time that FLEX and BULK get though live work waits, ``bulk_beside_flex`` the
+    part of the time of both that BULK gets though FLEX waits. With ``kind`` "split" bulk batches run in a
+    process of idle priority beside the live lane, with "serial" one after the other with live ones.
     """
 
+    kind: Literal["split", "serial"] = "split"
     live_threads: int = 0
     live_batch_tokens_max: int = 512
     bulk_lanes: int = 0
@@ -124,6 +147,8 @@ class LaneConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True
     bulk_slots: int = 2
     lookahead_rows: int = 64
     bulk_share: float = 0.02
+    bulk_beside_flex: float = 0.1
+    serial: SerialConfig = SerialConfig()
 
 
 class BulkConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -278,7 +303,7 @@ def _wrong_limits(config: ServerConfig) -> Generator[str]:
     """Names every limit that is below one or absurdly large; counts where 0 means "choose" are exempt."""
     for section in ("requests", "queues", "lanes", "bulk", "text"):
         for name, value in msgspec.structs.asdict(getattr(config, section)).items():
-            if name in _PARTS | _SWITCHES:
+            if name in _PARTS | _SWITCHES | _WORDS:
                 continue
             low = 0 if name in _ZERO_CHOOSES else 1
             high = _COUNTS_MAX.get(name, _LIMIT_MAX)
@@ -296,10 +321,6 @@ def _wrong_relations(config: ServerConfig) -> Generator[str]:
         ),
         (1 <= config.trace.bytes_max <= _LIMIT_MAX, "trace.bytes_max must be at least 1"),
         (0 <= config.drain_grace_s <= _DRAIN_MAX_S, f"drain_grace_s must be from 0 to {_DRAIN_MAX_S}"),
-        (
-            0 <= config.lanes.bulk_share <= _BULK_SHARE_MAX,
-            f"lanes.bulk_share must be from 0 (none while live work waits) to {_BULK_SHARE_MAX}",
-        ),
         (
             config.queues.live_tokens_max >= config.lanes.live_batch_tokens_max,
             "queues.live_tokens_max must be at least lanes.live_batch_tokens_max, or no live batch fills",
@@ -319,9 +340,40 @@ def _wrong_relations(config: ServerConfig) -> Generator[str]:
     ]
     if config.metrics is not None:
         rules += _metrics_rules(config, config.metrics)
+    rules += _lane_rules(config.lanes)
     rules += _routing_rules(config.routing)
     rules += _tenant_rules(config.tenants)
     yield from (message for holds, message in rules if not holds)
+
+
+def _lane_rules(lanes: LaneConfig) -> list[tuple[bool, str]]:
+    serial = lanes.serial
+    return [
+        (
+            0 <= lanes.bulk_share <= _BULK_SHARE_MAX,
+            f"lanes.bulk_share must be from 0 (none while live work waits) to {_BULK_SHARE_MAX}",
+        ),
+        (
+            0 <= lanes.bulk_beside_flex <= _BULK_BESIDE_FLEX_MAX,
+            f"lanes.bulk_beside_flex must be from 0 (none while FLEX waits) to {_BULK_BESIDE_FLEX_MAX}",
+        ),
+        (
+            lanes.kind == "split" or not lanes.bulk_lanes,
+            'lanes.bulk_lanes has no meaning with lanes.kind = "serial", where bulk runs on the live lane',
+        ),
+        *(
+            (1 <= value <= _SERIAL_US_MAX, f"lanes.serial.{name} must be from 1 to {_SERIAL_US_MAX:,}")
+            for name, value in msgspec.structs.asdict(serial).items()
+        ),
+        (
+            serial.bind_ahead_us < serial.block_us,
+            "lanes.serial.bind_ahead_us must be below block_us, or batches are chosen before their time",
+        ),
+        (
+            serial.block_us <= serial.fill_us_max,
+            "lanes.serial.fill_us_max must be at least block_us, or bulk rows gain by running apart",
+        ),
+    ]
 
 
 def _metrics_rules(config: ServerConfig, metrics: MetricsConfig) -> list[tuple[bool, str]]:

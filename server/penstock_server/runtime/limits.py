@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
-from penstock_server.config import ServerConfig, TenantConfig
-from penstock_server.scheduling.limits import SchedulerLimits, TenantPolicy
+from penstock_server.config import SerialConfig, ServerConfig, TenantConfig
+from penstock_server.scheduling.limits import SchedulerLimits, SerialLimits, TenantPolicy
+
+_NS_PER_US = 1000
 
 
 def scheduler_limits(config: ServerConfig) -> SchedulerLimits:
@@ -18,8 +20,18 @@ def scheduler_limits(config: ServerConfig) -> SchedulerLimits:
         bulk_batch_tokens=config.lanes.bulk_batch_tokens,
         lookahead_rows=config.lanes.lookahead_rows,
         bulk_share=config.lanes.bulk_share,
+        bulk_beside_flex=config.lanes.bulk_beside_flex,
+        serial=_serial_limits(config.lanes.serial) if config.lanes.kind == "serial" else None,
         tenant=tenant_policy(config.tenants.default),
         tenants={name: tenant_policy(each) for name, each in config.tenants.named.items()},
+    )
+
+
+def _serial_limits(config: SerialConfig) -> SerialLimits:
+    return SerialLimits(
+        block_ns=config.block_us * _NS_PER_US,
+        fill_ns_max=config.fill_us_max * _NS_PER_US,
+        bind_ahead_ns=config.bind_ahead_us * _NS_PER_US,
     )
 
 
