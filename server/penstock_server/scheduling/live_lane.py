@@ -50,6 +50,14 @@ class _Model(NamedTuple):
     upper_ns: NDArray[np.float64]
 
 
+class _Chosen(NamedTuple):
+    """A batch that runs or follows, with its upper cost; ``is_again`` if it has rows of one that failed."""
+
+    plan: BatchPlan
+    cost_ns: int
+    is_again: bool = False
+
+
 class LiveLane:
     """The live queue, and the end of the batch that runs.
 
@@ -75,8 +83,8 @@ class LiveLane:
         self._models: dict[ModelKey, _Model] = {}
         self._keys: list[ModelKey] = []
         self._priced_ns: dict[ModelKey, float] = {}
-        # What runs and what follows it, each with its upper cost.
-        self._running: list[tuple[BatchPlan, int]] = []
+        # What runs and what follows it.
+        self._running: list[_Chosen] = []
         self._free_ns = 0
         # When the first of them began.
         self._begun_ns = 0
@@ -89,7 +97,7 @@ class LiveLane:
         """When what runs, and what follows it, has probably ended; now if nothing runs."""
         if not self._running:
             return now_ns
-        medians = (self._cost(plan).median_ns for plan, _ in self._running)
+        medians = (self._cost(chosen.plan).median_ns for chosen in self._running)
         return self._begun_ns + round(sum(medians))
 
     def offer(
@@ -152,20 +160,21 @@ class LiveLane:
         if not self._running:
             self._begun_ns = now_ns
         self._free_ns = self.free_ns(now_ns) + plan.predicted_ns
-        self._running.append((plan, plan.predicted_ns))
+        self._running.append(_Chosen(plan, plan.predicted_ns))
 
     def ended(self, plan: BatchPlan, end_ns: int, again: Sequence[BatchPlan] = ()) -> None:
         """Hears of the true end of a batch, and of batches of its rows that run in its place.
 
-        Those may run behind what has been chosen meanwhile, so each batch leaves by itself.
+        Earlier ones have ended as well, as the lane is serial; but those in the place of others run behind
+        what had been chosen when these failed, and each of them is told of.
         """
-        for place, (running, _) in enumerate(self._running):
-            if running is plan:
-                self._running[place : place + 1] = [
-                    (each, round(self._cost(each).upper_ns)) for each in again
-                ]
+        for place, running in enumerate(self._running):
+            if running.plan is plan:
+                later = [chosen for chosen in self._running[:place] if chosen.is_again]
+                later += [_Chosen(each, round(self._cost(each).upper_ns), is_again=True) for each in again]
+                self._running[: place + 1] = later
                 self._begun_ns = end_ns
-                self._free_ns = end_ns + sum(cost_ns for _, cost_ns in self._running)
+                self._free_ns = end_ns + sum(chosen.cost_ns for chosen in self._running)
                 return
 
     def reprice(self, model: ModelKey) -> None:

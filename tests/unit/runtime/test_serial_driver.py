@@ -230,6 +230,7 @@ async def test_rows_of_a_batch_that_fails_run_behind_the_one_that_was_waiting() 
         now_ns = bench.clock.time_ns
         assert bench.scheduler.choice_ns(now_ns) == now_ns + (ROW_US + 2 * 1500 - 300) * US
         await bench.lane.end()
+        assert bench.scheduler.choice_ns(now_ns) == now_ns + (2 * 1500 - 300) * US
         await bench.lane.end(EngineFailed("poison"))
         await bench.lane.end()
         assert list(second_sink.outputs) == [0]
