@@ -156,6 +156,8 @@ class WorkerLane:
         if plan.rows * plan.padded_length > self._layout.tokens_max:
             raise EngineFailed("The batch is larger than the lane's memory.")
         if self._channel is None:
+            # Settled in the very turn of the loop in which the process was found dead: wait for the next one.
+            model.is_settled.clear()
             raise self._not_sent()
         memory = self._channel.memory
         batch = self._layout.batch(memory, slot, plan.rows, plan.padded_length, model.ids_dtype)

@@ -35,13 +35,11 @@ class Flow:
     Attributes:
         share: The tenant's.
         turn: Among the tenant's flows.
-        works: How many of its works wait.
-        by_model: They, by model version.
+        by_model: Its works that wait, by model version.
     """
 
     share: Share
     turn: Turn
-    works: int = 0
     by_model: dict[ModelKey, DeadlineQueue] = field(default_factory=dict[ModelKey, DeadlineQueue])
 
     def head(self) -> QueuedWork | None:
@@ -94,7 +92,7 @@ class BulkQueue:
     Args:
         tokens_max: Tokens that may wait.
         batch_tokens_max: Most tokens of a batch, with padding.
-        lookahead: Works, and flows, that are looked at to fill a batch.
+        lookahead: Works of all flows that are looked at to fill a batch, and as many flows and tenants.
         quantum_ns: How far ahead of the last flow or tenant another one may be.
         costs: What batches cost.
     """
@@ -136,7 +134,6 @@ class BulkQueue:
         """
         queued = QueuedWork.of(work)
         flow = self._flow_of(work, tenant, weight)
-        flow.works += 1
         flow.by_model.setdefault(work.model, DeadlineQueue()).push(queued)
         self._waiting[work] = _Waiting(queued, flow)
         self._account(flow, queued.rows_left, queued.tokens_left)
@@ -187,7 +184,8 @@ class BulkQueue:
             return 0
         table = self._costs.table(head.work.model, lane)
         rows = min(_Draft(table, self._batch_tokens_max, cap_ns).rows_full(head.next_length), head.rows_left)
-        return round(table.predict(rows, head.next_length).upper_ns)
+        # Never less than such a batch costs, or it would not fit where this is the cap.
+        return math.ceil(table.predict(rows, head.next_length).upper_ns)
 
     def take(self, lane: LaneKind, cap_ns: float = math.inf) -> BatchPlan | None:
         """Removes the next batch; None if nothing waits.
@@ -201,10 +199,11 @@ class BulkQueue:
             return None
         model = head.work.model
         draft = _Draft(self._costs.table(model, lane), self._batch_tokens_max, cap_ns)
+        left = self._lookahead
         with closing(self._flows_in_turn(model)) as flows:
             for flow in flows:
-                self._take_from(flow, model, draft)
-                if draft.is_full:
+                left -= self._take_from(flow, model, draft, left)
+                if draft.is_full or left <= 0:
                     break
         self._charge(draft.taken, draft.upper_ns)
         return draft.plan(model)
@@ -221,14 +220,15 @@ class BulkQueue:
             tokens_max: Most tokens of the batch, with padding.
         """
         filler = _Filler(self._costs.table(batch.model, lane), batch, cap_ns, tokens_max)
+        left = self._lookahead
         with closing(self._flows_in_turn(batch.model)) as flows:
             for flow in flows:
-                with flow.by_model[batch.model].most_urgent(
-                    self._works_looked_at(flow, batch.model)
-                ) as works:
+                most = min(left, self._works_looked_at(flow, batch.model))
+                with flow.by_model[batch.model].most_urgent(most) as works:
                     for queued in works:
                         self._fill_from(flow, queued, filler)
-                if filler.is_full:
+                        left -= 1
+                if filler.is_full or left <= 0:
                     break
         filled = filler.plan()
         self._charge(filler.taken, filled.predicted_ns - batch.predicted_ns)
@@ -262,18 +262,22 @@ class BulkQueue:
         head = flow.by_model[model].head()
         return 1 if head is not None and head.rows_left >= self._lookahead else self._lookahead
 
-    def _take_from(self, flow: Flow, model: ModelKey, draft: _Draft) -> None:
+    def _take_from(self, flow: Flow, model: ModelKey, draft: _Draft, most: int) -> int:
+        """Takes rows of a flow; returns how many of its works were looked at."""
         queue = flow.by_model[model]
         if len(queue) == 1:
             head = queue.head()
             if head is not None:
                 self._take_what_fits(flow, head, draft)
-            return
-        with queue.most_urgent(self._works_looked_at(flow, model)) as candidates:
+            return 1
+        looked = 0
+        with queue.most_urgent(min(most, self._works_looked_at(flow, model))) as candidates:
             for queued in candidates:
                 self._take_what_fits(flow, queued, draft)
+                looked += 1
                 if draft.is_full:
-                    return
+                    break
+        return looked
 
     def _take_what_fits(self, flow: Flow, queued: QueuedWork, draft: _Draft) -> None:
         rows = draft.rows_that_fit(queued)
@@ -289,7 +293,6 @@ class BulkQueue:
         self._account(flow, -rows, queued.tokens_left - tokens_before)
         if not queued.rows_left:
             del self._waiting[queued.work]
-            flow.works -= 1
         return taken
 
     def _charge(self, taken: Sequence[_Taken], cost_ns: float) -> None:

@@ -157,7 +157,7 @@ class Scheduler:
             self._live.ended(plan, times.end_ns)
             self._live.reprice(plan.model)
             if not is_bulk and self._bulk_waits():
-                self._credit.grow(times.cpu_ns, self._unit_ns)
+                self._credit.grow(_live_part_ns(plan, times.cpu_ns), self._unit_ns)
         elif is_bulk and self._credit.rate:
             live_cost = self._costs.table(plan.model, LaneKind.LIVE).predict(plan.rows, plan.padded_length)
             self._credit.fall(round(live_cost.upper_ns))
@@ -210,7 +210,9 @@ class Scheduler:
         if not queue.has_room(tokens):
             return self._no_room(work, request_class, LaneKind.BULK, tokens, queue.tokens, queue.tokens_max)
         queue.push(work, tenant.name, tenant.policy.weight)
-        self._promotions.add(work)
+        # Not a job's window: promised as a whole, it would leave live calls no room for as long as it takes.
+        if request_class is RequestClass.FLEX or not work.flow:
+            self._promotions.add(work)
         if not self._unit_ns:
             self._unit_ns = queue.unit_ns(LaneKind.LIVE)
         return None
@@ -259,6 +261,8 @@ class Scheduler:
             self._credit.fall(added_ns)
             if queue is self._jobs:
                 self._beside_flex.fall(added_ns)
+            elif added_ns and self._jobs.rows:
+                self._beside_flex.grow(added_ns, self._jobs.unit_ns(LaneKind.LIVE))
             batch = filled
         return batch
 
@@ -306,8 +310,8 @@ class Scheduler:
         queue_ns = self._live.queue.cost()
         offered = promoted = 0
         for _ in range(_DUE_MAX):
-            work = self._promotions.pop(now_ns, queue_ns)
-            if work is None or offered == _OFFERED_MAX:
+            # What is popped must be offered: it would not be thought of again.
+            if offered == _OFFERED_MAX or (work := self._promotions.pop(now_ns, queue_ns)) is None:
                 break
             if self._waits_for_idle(work):
                 offered += 1
@@ -367,3 +371,12 @@ class Scheduler:
         return BulkQueue(
             tokens_max, limits.bulk_batch_tokens, limits.lookahead_rows, limits.quantum_ns, self._costs
         )
+
+
+def _live_part_ns(plan: BatchPlan, cpu_ns: int) -> int:
+    """What of a batch's time its live rows took, by tokens: bulk rows may have filled it up."""
+    if plan.parts[-1].work.request_class <= RequestClass.LIVE:
+        return cpu_ns
+    live = [part for part in plan.parts if part.work.request_class <= RequestClass.LIVE]
+    tokens = sum(int(part.work.tokens.lengths[part.rows].sum()) for part in live)
+    return cpu_ns * tokens // plan.tokens

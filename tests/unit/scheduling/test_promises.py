@@ -252,6 +252,25 @@ def test_batch_that_bulk_has_coming_is_no_larger_than_what_was_asked_for() -> No
     assert 0 < lane.bulk_ns <= 0.6 * lane.live_ns + 1
 
 
+def test_no_work_that_is_due_is_forgotten() -> None:
+    """However many are due at once: a plan offers a few, and the next ones those that are left."""
+    lane = Lane()
+    works = [lane.submit([20], 60 * MS, RequestClass.FLEX) for _ in range(30)]
+    lane.now_ns = lane.free_ns = 10 * MS
+    for _ in range(30):
+        lane.run()
+    assert all(lane.ends[work] <= 60 * MS for work in works)
+
+
+def test_window_of_a_job_with_a_deadline_leaves_live_calls_their_room() -> None:
+    lane = Lane()
+    lane.submit([20] * 500, 500 * MS, RequestClass.BULK, flow="job")
+    for _ in range(150):
+        lane.submit([20] * 4, 20 * MS, tenant="b")
+        lane.run()
+    assert lane.bulk_ns == 0
+
+
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.3])
 def test_bulk_gets_its_share_of_a_lane_that_live_work_saturates(share: float) -> None:
     """G4: its part of every stretch of time, but for a batch; the gap is as long as the share says."""

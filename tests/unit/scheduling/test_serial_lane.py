@@ -72,6 +72,19 @@ def test_batch_is_not_filled_where_others_that_wait_cannot_bear_it() -> None:
     assert lane.ends[tight] <= tight_ns
 
 
+def test_bulk_has_its_part_of_what_fills_batches_beside_flex() -> None:
+    lane = Lane(replace(SERIAL, bulk_share=0.1, bulk_beside_flex=0.2))
+    flex, bulk = (
+        lane.submit([20] * 3_000, None, each, flow=each.name)
+        for each in (RequestClass.FLEX, RequestClass.BULK)
+    )
+    for _ in range(300):
+        lane.submit([20], 100 * MS)
+        batch_of(lane)
+    assert lane.rows[flex] > 0
+    assert lane.rows[bulk] >= 0.15 * (lane.rows[flex] + lane.rows[bulk])
+
+
 def test_rows_of_another_model_do_not_fill_a_batch() -> None:
     lane = serial()
     lane.submit([20] * 10, None, RequestClass.BULK, model=OTHER)

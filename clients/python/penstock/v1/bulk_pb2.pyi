@@ -412,8 +412,8 @@ class JobSpec(google.protobuf.message.Message):
     @property
     def expire_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """The job ends as EXPIRED at this time unless all its rows are done; finished rows are kept, the others stay
-        pending. Rows that would come late otherwise are computed before other jobs' and, where live work has time to
-        spare, on its lane. INVALID_ARGUMENT if it is past, or more than 366 days ahead. Unset: never.
+        pending. Among jobs whose turn it is, the one that expires first goes first. INVALID_ARGUMENT if it is past, or
+        more than 366 days ahead. Unset: never.
         """
 
     @property
