@@ -31,6 +31,7 @@ else:
             )
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
+
 __all__ = [
     "IS_NATIVE",
     "NEVER",
