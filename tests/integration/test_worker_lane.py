@@ -124,7 +124,8 @@ async def test_a_worker_that_cannot_be_started_leaves_no_descriptor_open(count: 
     before = open_descriptors()
     with free_descriptors(count), pytest.raises(OSError, match="Too many open files"):
         worker.start()
-    assert open_descriptors() == before
+    # Less than before is another test's garbage that was collected meanwhile.
+    assert open_descriptors() <= before
 
 
 async def run_until_lost(lane: WorkerLane, plan: BatchPlan) -> None:
