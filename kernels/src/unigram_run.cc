@@ -1,6 +1,7 @@
 #include "unigram_run.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "penstock/graphemes.h"
 #include "penstock/unicode.h"
@@ -138,6 +139,16 @@ void UnigramRun::emit_tokens(const RawWord& word) {
   run.clear();
 }
 
+// Tokens of byte fallback share their piece's bytes: all but its first are told here from the one before, so that
+// places are only counted forward. True if it was one; else `last` is the cut.
+bool UnigramRun::repeat_token(const UnigramCut& cut, const UnigramCut*& last) {
+  const UnigramCut* const before = std::exchange(last, &cut);
+  if (!before || before->begin != cut.begin || before->end != cut.end) return false;
+  const UnigramPathScratch::Token token = scratch_.tokens.back();
+  scratch_.tokens.push_back({cut.id, token.begin, token.end});
+  return true;
+}
+
 // Cuts a word that normalisation does not change.
 bool UnigramRun::cut_kept(const RawWord& word) {
   if (!kept_.all(word.text)) return false;
@@ -153,15 +164,14 @@ bool UnigramRun::cut_kept(const RawWord& word) {
   text += word.text;
   model_.cut_text(text, scratch_.model);
   const auto prefix = static_cast<std::uint32_t>(text.size() - word.text.size());
-  const std::int32_t first = chain_.cuts_at_whitespace ? 0 : 1;  // of the word's own characters
-  std::int32_t at = first;
+  std::int32_t at = chain_.cuts_at_whitespace ? 0 : 1;  // of the word's own characters
   std::uint32_t counted = prefix;
   scratch_.tokens.clear();
+  const UnigramCut* last = nullptr;
   for (const UnigramCut& cut : scratch_.model.cuts) {
+    if (repeat_token(cut, last)) continue;
     UnigramPathScratch::Token token{cut.id, 0, 0};
-    // Tokens of byte fallback share their bytes, so that counting may have to begin again.
     const auto index_of = [&](std::uint32_t byte) {
-      if (byte < counted) counted = prefix, at = first;
       at += static_cast<std::int32_t>(count_code_points(std::string_view(text).substr(counted, byte - counted)));
       counted = byte;
       return at;
@@ -256,11 +266,9 @@ void UnigramRun::take_tokens(const AlignedChar* chars, std::size_t size) {
   for (std::size_t i = 0; i < size; ++i) append_utf8(text, chars[i].code_point);
   model_.cut_text(text, scratch_.model);
   scratch_.tokens.clear();
-  // Bytes come in order, but for those of byte fallback, which repeat.
   std::size_t at = 0;
   std::uint32_t byte = 0;
   const auto char_at = [&](std::uint32_t wanted) {
-    if (wanted < byte) at = 0, byte = 0;
     for (; byte < wanted; ++at) {
       std::size_t next = byte;
       next_code_point(text, next);
@@ -268,7 +276,9 @@ void UnigramRun::take_tokens(const AlignedChar* chars, std::size_t size) {
     }
     return at;
   };
+  const UnigramCut* last = nullptr;
   for (const UnigramCut& cut : scratch_.model.cuts) {
+    if (repeat_token(cut, last)) continue;
     const std::int32_t begin = chars[char_at(cut.begin)].begin;
     scratch_.tokens.push_back({cut.id, begin, chars[char_at(cut.end) - 1].end});
   }

@@ -85,6 +85,7 @@ class UnigramRun {
   void emit_tokens(const RawWord& word);
   void insert(const RawWord& word, std::uint64_t hash);
 
+  bool repeat_token(const UnigramCut& cut, const UnigramCut*& last);
   bool cut_kept(const RawWord& word);
   std::uint32_t separator_before(const RawWord& word) const noexcept;
   bool lies_between_cr_and_lf(const RawWord& word) const noexcept;

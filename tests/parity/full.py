@@ -11,12 +11,14 @@ import json
 import os
 import platform
 import random
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -95,8 +97,6 @@ class Outcome:
 
 def plan() -> Iterator[Task]:
     """All tasks, those of one vocabulary together."""
-    for part in range(len(NORMALIZERS)):
-        yield Task("spelling", "every code point", 0, part)
     for vocabulary in VOCABULARIES:
         if vocabulary.name in REFUSED:
             continue
@@ -105,6 +105,8 @@ def plan() -> Iterator[Task]:
             yield Task(vocabulary.name, corpus.name, _texts_max(vocabulary.name, corpus, is_main))
         yield Task(vocabulary.name, "options", 40 if is_main else 16)
         yield Task(vocabulary.name, "tensors", 40 if is_main else 16)
+    for part in range(len(NORMALIZERS)):
+        yield Task("spelling", "every code point", 0, part)
 
 
 def _texts_max(name: str, corpus: Corpus, is_main: bool) -> int:
@@ -180,6 +182,7 @@ def report(outcomes: list[Outcome], seconds: float) -> dict[str, object]:
         "reference": f"tokenizers {tokenizers.__version__}",
         "python": platform.python_version(),
         "machine": platform.machine(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "texts": sum(outcome.texts for outcome in outcomes),
         "mismatches": [asdict(outcome) for outcome in outcomes if outcome.mismatch],
         "minutes": round(seconds / 60, 1),
@@ -201,15 +204,20 @@ def main() -> int:
     begin = time.monotonic()
     outcomes: list[Outcome] = []
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    # Ended by a signal, it still tells what it has compared.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with ProcessPoolExecutor(arguments.processes) as pool, Progress(*columns, console=console) as progress:
         bar = progress.add_task("comparing", total=len(tasks))
-        for future in as_completed([pool.submit(run, task) for task in tasks]):
-            outcome = future.result()
-            outcomes.append(outcome)
-            if outcome.mismatch:
-                console.print(f"{outcome.task}: {outcome.mismatch}", markup=False)
-            progress.update(bar, advance=1, description=f"{sum(each.texts for each in outcomes):,} texts")
-    found = report(outcomes, time.monotonic() - begin)
+        try:
+            for future in as_completed([pool.submit(run, task) for task in tasks]):
+                outcome = future.result()
+                outcomes.append(outcome)
+                if outcome.mismatch:
+                    console.print(f"{outcome.task}: {outcome.mismatch}", markup=False)
+                progress.update(bar, advance=1, description=f"{sum(each.texts for each in outcomes):,} texts")
+        except (SystemExit, KeyboardInterrupt):
+            pool.shutdown(wait=False, cancel_futures=True)
+    found = report(outcomes, time.monotonic() - begin) | {"tasks_left_out": len(tasks) - len(outcomes)}
     if arguments.write:
         arguments.write.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     differing = sum(outcome.mismatch is not None for outcome in outcomes)
@@ -219,6 +227,9 @@ def main() -> int:
         f"{empty} without their texts, {found['minutes']} minutes"
     )
     if differing:
+        return 1
+    if len(outcomes) < len(tasks):
+        console.print(f"{len(tasks) - len(outcomes)} comparisons were left out.")
         return 1
     if not arguments.only and (empty or sum(each.texts for each in outcomes) < TEXTS_WANTED):
         console.print(

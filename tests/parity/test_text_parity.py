@@ -6,15 +6,18 @@
 from __future__ import annotations
 
 import random
+import time
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+from penstock_kernels import Tokenizer
 from penstock_server.domain.errors import ModelBroken
 from penstock_server.text.tokenizer_json import explained, read_spec
 from tests.parity.proof import prove, prove_options, prove_tensors
 from tests.support.corpora import CORPORA
+from tests.support.corpus_stress import giants
 from tests.support.token_parity import TokenizerPair
 from tests.support.vocabularies import VOCABULARIES, Vocabulary
 
@@ -61,6 +64,23 @@ def test_every_option_equals_the_oracle(pair: TokenizerPair) -> None:
 
 def test_padded_tensors_equal_the_oracle(pair: TokenizerPair) -> None:
     assert prove_tensors(pair, sample(), random.Random(12), cases=4) > 50
+
+
+def test_eight_times_the_text_takes_about_eight_times_as_long(pair: TokenizerPair) -> None:
+    """One character or pattern without end; a quadratic way would take 64 times as long."""
+    for text in giants(1 << 16):
+        small, large = text[: len(text) // 8], text
+        assert cpu_s(pair.native, large) < 24 * cpu_s(pair.native, small) + 5e-3, text[:20]
+
+
+def cpu_s(tokenizer: Tokenizer, text: str) -> float:
+    """The least processor time of some calls."""
+    found: list[float] = []
+    for _ in range(3):
+        begin = time.thread_time()
+        tokenizer.encode([text])
+        found.append(time.thread_time() - begin)
+    return min(found)
 
 
 @pytest.mark.parametrize("name", sorted(REFUSED))
