@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import islice
@@ -197,9 +197,15 @@ def main() -> int:
     )
     parser.add_argument("--write", type=Path, help="write the report, as JSON, here")
     parser.add_argument("--only", help="only vocabularies whose name holds this")
+    parser.add_argument("--skip", nargs="*", default=[], help="vocabularies to leave out")
+    parser.add_argument("--thin", type=int, default=1, help="only one in so many texts of a corpus")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
-    tasks = [task for task in plan() if not arguments.only or arguments.only in task.vocabulary]
+    tasks = [
+        replace(task, texts_max=max(1, task.texts_max // arguments.thin))
+        for task in plan()
+        if (not arguments.only or arguments.only in task.vocabulary) and task.vocabulary not in arguments.skip
+    ]
     console = Console(stderr=True)
     begin = time.monotonic()
     outcomes: list[Outcome] = []
@@ -231,7 +237,9 @@ def main() -> int:
     if len(outcomes) < len(tasks):
         console.print(f"{len(tasks) - len(outcomes)} comparisons were left out.")
         return 1
-    if not arguments.only and (empty or sum(each.texts for each in outcomes) < TEXTS_WANTED):
+    if not (arguments.only or arguments.skip) and (
+        empty or sum(each.texts for each in outcomes) < TEXTS_WANTED
+    ):
         console.print(
             f"This proves too little: every corpus must be there, and {TEXTS_WANTED:,} texts in all."
         )

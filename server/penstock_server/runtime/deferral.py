@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Protocol
@@ -27,6 +27,9 @@ _WRITERS = 2
 # When trying again makes sense after the limit was reached; about what it takes to make a few jobs.
 _RETRY_S = 1.0
 
+# How often a withdrawn job may be looked at; its end is told at once.
+_WATCH_S = 1.0
+
 _FILE_NAME = "call.jsonl"
 _log = structlog.get_logger(__name__)
 
@@ -40,6 +43,14 @@ class Jobs(Protocol):
 
     async def cancel(self, job_id: str) -> Job:
         """Ends a job."""
+        ...
+
+    def watch(self, job_id: str, interval_s: float) -> AsyncGenerator[Job]:
+        """Yields a job whenever it has changed, until it ends."""
+        ...
+
+    async def delete(self, job_id: str) -> None:
+        """Removes a job that has ended."""
         ...
 
 
@@ -70,7 +81,7 @@ class Deferral:
     async def defer(self, call: InferenceCall, rows: Sequence[TextRow]) -> str:
         """Makes a job of a call; returns its id.
 
-        If the caller leaves meanwhile, nobody can ask for the job: it is cancelled once it is there.
+        If the caller leaves meanwhile, nobody can ask for the job: once there, it is cancelled and deleted.
 
         Raises:
             Overloaded: Jobs are being made of too many calls already.
@@ -140,10 +151,13 @@ class Deferral:
         return session.upload_id
 
     async def _withdraw(self, making: asyncio.Task[str]) -> str:
-        """Cancels a job that nobody knows of."""
+        """Cancels and deletes a job that nobody knows of."""
         try:
             job_id = await making
             await self._jobs.cancel(job_id)
+            async for _ in self._jobs.watch(job_id, _WATCH_S):
+                pass
+            await self._jobs.delete(job_id)
         except PenstockError as err:
             _log.warning("deferred_call_not_withdrawn", error=err.message)
             return ""

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ class Jobs:
     def __init__(self) -> None:
         self.specs: list[JobSpec] = []
         self.cancelled: list[str] = []
+        self.deleted: list[str] = []
         self.gate = asyncio.Event()
         self.is_full = False
 
@@ -35,7 +36,18 @@ class Jobs:
 
     async def cancel(self, job_id: str) -> Job:
         self.cancelled.append(job_id)
-        return Job(job_id, self.specs[0], JobState.CANCELLING, JobProgress(), False, None, 0, None, None)
+        return self._job(job_id, JobState.CANCELLING)
+
+    async def watch(self, job_id: str, interval_s: float) -> AsyncGenerator[Job]:
+        yield self._job(job_id, JobState.CANCELLING)
+        await asyncio.sleep(0)
+        yield self._job(job_id, JobState.CANCELLED)
+
+    async def delete(self, job_id: str) -> None:
+        self.deleted.append(job_id)
+
+    def _job(self, job_id: str, state: JobState) -> Job:
+        return Job(job_id, self.specs[0], state, JobProgress(), False, None, 0, None, None)
 
 
 @pytest.fixture
@@ -71,7 +83,9 @@ async def test_the_input_holds_the_texts_as_they_came(tmp_path: Path, uploads: U
     assert (spec.options.tenant, spec.options.request_class) == ("acme", RequestClass.BULK)
 
 
-async def test_a_job_that_nobody_waits_for_is_cancelled(tmp_path: Path, uploads: UploadStore) -> None:
+async def test_a_job_that_nobody_waits_for_is_cancelled_and_deleted(
+    tmp_path: Path, uploads: UploadStore
+) -> None:
     jobs = Jobs()
     deferral = Deferral(uploads, jobs, calls_max=2)
     waiting = asyncio.create_task(deferral.defer(call_of(tmp_path / "model"), [TextRow("a")]))
@@ -80,7 +94,7 @@ async def test_a_job_that_nobody_waits_for_is_cancelled(tmp_path: Path, uploads:
     await asyncio.gather(waiting, return_exceptions=True)
     jobs.gate.set()
     await deferral.close()
-    assert jobs.cancelled == ["job-1"]
+    assert jobs.cancelled == jobs.deleted == ["job-1"]
 
 
 async def test_an_input_without_a_job_is_deleted(tmp_path: Path, uploads: UploadStore) -> None:
