@@ -25,6 +25,7 @@ from penstock_server.config import usable_cores
 from penstock_server.domain.lane import LaneKind
 from penstock_server.domain.model import ModelManifest
 from penstock_server.domain.tasks import Truncation
+from penstock_server.engines.cpu import own_cpus, staying_on
 from penstock_server.engines.factory import build_engine
 from penstock_server.models.repository import ModelRepository
 from penstock_server.runtime.cost_sweep import START_BUDGET_S, START_SHAPES, Shape, runner, sweep
@@ -67,16 +68,19 @@ def record(
 ) -> tuple[Record, dict[Shape, list[int]]]:
     """Runs batches for some time; returns rows, length and nanoseconds of each, and a sweep made before."""
     is_live = lane is LaneKind.LIVE
-    engine = build_engine(manifest, threads=usable_cores() if is_live else 1)
+    threads = usable_cores() if is_live else 1
+    cpus = own_cpus(threads)
+    engine = build_engine(manifest, threads=threads, cpus=cpus)
     run = runner(engine, manifest, time.monotonic_ns if is_live else time.thread_time_ns)
     lengths = _lengths(manifest)
     draw = _live_shape if is_live else _bulk_shape
-    swept = sweep(run, START_SHAPES, START_BUDGET_S)
     seen: Record = []
-    end_s = time.monotonic() + seconds
-    while time.monotonic() < end_s:
-        rows, length = draw(lengths, rng)
-        seen.append((rows, length, run(rows, length)))
+    with staying_on(cpus):
+        swept = sweep(run, START_SHAPES, START_BUDGET_S)
+        end_s = time.monotonic() + seconds
+        while time.monotonic() < end_s:
+            rows, length = draw(lengths, rng)
+            seen.append((rows, length, run(rows, length)))
     engine.close()
     return seen, swept
 

@@ -22,6 +22,7 @@ from penstock_server.config import ServerConfig
 from penstock_server.domain.lane import LaneKind
 from penstock_server.domain.model import TOKENS_MAX
 from penstock_server.domain.tasks import RequestClass, Task
+from penstock_server.engines.cpu import own_cpus
 from penstock_server.engines.worker_protocol import SlotLayout
 from penstock_server.models.repository import ModelRepository
 from penstock_server.observability.logs import configure_logs
@@ -74,6 +75,7 @@ class PenstockServer:
             threads=config.live_threads(),
             clock=self._clock,
             slots=2 if is_serial else 1,
+            cpus=own_cpus(config.live_threads()) if config.lanes.pin_live_threads else (),
         )
         self._worker = None if is_serial else BulkWorker(config.bulk_lanes(), _slot_layout(config))
         bulk_lanes = () if self._worker is None else self._worker.lanes

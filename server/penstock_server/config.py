@@ -137,10 +137,13 @@ class LaneConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True
     the part of the live lane's time that FLEX and BULK get though live work waits, ``bulk_beside_flex`` the
     part of the time of both that BULK gets though FLEX waits. With ``kind`` "split" bulk batches run in a
     process of idle priority beside the live lane, with "serial" one after the other with live ones.
+    ``pin_live_threads`` keeps each live thread on a core of its own where there are just as many of them as
+    the process may use.
     """
 
     kind: Literal["split", "serial"] = "split"
     live_threads: int = 0
+    pin_live_threads: bool = True
     live_batch_tokens_max: int = 512
     bulk_lanes: int = 0
     bulk_batch_tokens: int = 256

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from penstock_server.domain.errors import NotBuilt
@@ -13,12 +14,15 @@ from penstock_server.engines.protocol import Engine
 EngineKind = Literal["onnxruntime", "null"]
 
 
-def build_engine(manifest: ModelManifest, *, threads: int, kind: EngineKind = "onnxruntime") -> Engine:
+def build_engine(
+    manifest: ModelManifest, *, threads: int, cpus: Sequence[int] = (), kind: EngineKind = "onnxruntime"
+) -> Engine:
     """Builds and warms up an engine; blocking (tenths of a second), safe to call from several threads.
 
     Args:
         manifest: The model.
         threads: Threads it may compute with, the calling one included; at least 1.
+        cpus: Where each of them stays, first the calling one, which sees to that itself; empty for anywhere.
         kind: What computes. ``null`` is for benchmarks and tests.
 
     Raises:
@@ -32,4 +36,4 @@ def build_engine(manifest: ModelManifest, *, threads: int, kind: EngineKind = "o
     # Imported here, so that a process that never computes does not pay for loading the library.
     from penstock_server.engines.onnxruntime_cpu import OnnxEngine
 
-    return OnnxEngine(manifest, threads=threads)
+    return OnnxEngine(manifest, threads=threads, cpus=cpus)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -27,6 +28,8 @@ _IDS_DTYPES: Final[dict[str, IdsDtype]] = {
 # ONNX Runtime 1.32's fused kernel is slower than the nodes it replaces: MiniLM, 16 rows of 16 tokens, one
 # thread, AVX-512: 62.2 ms fused, 57.8 ms not (2026-11-23).
 _DISABLED_OPTIMIZERS = ["SkipLayerNormFusion"]
+# Chosen: longer than what one thread does between two steps that all share, tens of microseconds.
+_SPIN_US = "100"
 # Long enough to touch every kernel once, short enough to cost about a millisecond.
 _WARM_UP_TOKENS = 4
 
@@ -37,14 +40,15 @@ class OnnxEngine:
     Args:
         manifest: The model.
         threads: Threads of the session; the calling thread is one of them.
+        cpus: Where each of them stays, first the calling one; empty for anywhere.
 
     Raises:
         ModelBroken: The graph cannot be loaded, or does not give what the manifest says.
     """
 
-    def __init__(self, manifest: ModelManifest, *, threads: int) -> None:
+    def __init__(self, manifest: ModelManifest, *, threads: int, cpus: Sequence[int] = ()) -> None:
         self._manifest = manifest
-        self._session: Any = _open_session(manifest, threads)
+        self._session: Any = _open_session(manifest, session_options(threads, cpus))
         inputs = {value.name: value.type for value in self._session.get_inputs()}
         self._inputs = tuple(inputs)
         self._ids_dtype = self._find_ids_dtype(inputs)
@@ -126,8 +130,7 @@ class OnnxEngine:
             ) from err
 
 
-def _open_session(manifest: ModelManifest, threads: int) -> Any:
-    options = session_options(threads)
+def _open_session(manifest: ModelManifest, options: Any) -> Any:
     try:
         return _ort.InferenceSession(
             str(manifest.onnx_path),
@@ -142,8 +145,13 @@ def _open_session(manifest: ModelManifest, threads: int) -> Any:
         ) from err
 
 
-def session_options(threads: int) -> Any:
-    """Options of every CPU session, with the reason for each that is not a default."""
+def session_options(threads: int, cpus: Sequence[int] = ()) -> Any:
+    """Options of every CPU session, with the reason for each that is not a default.
+
+    Args:
+        threads: Threads of the session; the calling thread is one of them.
+        cpus: Where each of them stays, first the calling one; empty for anywhere.
+    """
     options = _ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -151,8 +159,18 @@ def session_options(threads: int) -> Any:
     # A memory pattern is kept for every shape ever seen: with varying shapes that is a leak, and it was no
     # faster. The arena stays on: runs without it took 2 % longer.
     options.enable_mem_pattern = False
-    # Spinning threads take the cores that bulk work could use between two live batches.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if threads == 1:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    else:
+        # Threads that slept at each of a batch's barriers would hand their core to bulk work for an instant,
+        # and get it back with cold caches. None spins between batches: that time is bulk work's.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+        options.add_session_config_entry("session.intra_op.spin_duration_us", _SPIN_US)
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+    if len(cpus) > 1:
+        # It counts processors from 1, and leaves out the calling thread.
+        places = ";".join(str(cpu + 1) for cpu in cpus[1:])
+        options.add_session_config_entry("session.intra_op_thread_affinities", places)
     # Without this, int8 products saturate in 16 bits on x86 CPUs without VNNI, and a dynamically quantised
     # BERT-base answers near-uniform nonsense. With VNNI the answers are the same without it, and it takes 1.9
     # times as long (int8 MiniLM, 16 rows of 16 tokens: 41.2 against 21.6 ms, 2026-11-23), so it is left out.

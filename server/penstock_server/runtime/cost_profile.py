@@ -9,6 +9,7 @@ from statistics import median
 
 from penstock_server.domain.lane import LaneKind
 from penstock_server.domain.model import ModelManifest
+from penstock_server.engines.cpu import own_cpus, staying_on
 from penstock_server.engines.factory import EngineKind, build_engine
 from penstock_server.runtime.cost_sweep import Shape, runner, sweep
 from penstock_server.scheduling.cost import BatchSizes, CostTable, batch_sizes
@@ -99,8 +100,10 @@ def profile_lane(
         ModelBroken: The engine cannot be built.
     """
     clock_ns = time.thread_time_ns if lane is LaneKind.BULK else time.monotonic_ns
-    engine = build_engine(manifest, threads=threads, kind=kind)
+    cpus = own_cpus(threads)
+    engine = build_engine(manifest, threads=threads, cpus=cpus, kind=kind)
     try:
-        return LaneProfile(lane, threads, sweep(runner(engine, manifest, clock_ns), shapes, seconds))
+        with staying_on(cpus):
+            return LaneProfile(lane, threads, sweep(runner(engine, manifest, clock_ns), shapes, seconds))
     finally:
         engine.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -17,6 +17,7 @@ from penstock_server.domain.lane import LaneKind
 from penstock_server.domain.model import ModelKey, ModelManifest
 from penstock_server.domain.work import Batch, BatchPlan, BatchTimes, IdArray
 from penstock_server.engines.batches import empty_batch
+from penstock_server.engines.cpu import stay_on
 from penstock_server.engines.factory import build_engine
 from penstock_server.engines.protocol import Engine
 from penstock_server.runtime.clock import Clock
@@ -86,23 +87,27 @@ class LocalLane:
         threads: Of the engine.
         clock: The time.
         slots: Batches that it may be given at once; those that wait are packed beside the one that runs.
+        cpus: Where each of the engine's threads stays, the lane's own the first; empty for anywhere.
     """
 
     kind = LaneKind.LIVE
 
-    def __init__(self, name: str, *, threads: int, clock: Clock, slots: int = 1) -> None:
+    def __init__(
+        self, name: str, *, threads: int, clock: Clock, slots: int = 1, cpus: Sequence[int] = ()
+    ) -> None:
         self.name = name
         self.slots = slots
         self._threads = threads
+        self._cpus = cpus
         self._clock = clock
         self._engines: dict[ModelKey, tuple[Engine, ModelManifest]] = {}
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix=name, initializer=stay_on, initargs=(cpus,))
         self._packer = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"{name}-pack")
         self._in_lane = 0
 
     async def prepare(self, manifest: ModelManifest) -> None:
         """Builds the model version's engine, beside running batches."""
-        engine = await asyncio.to_thread(build_engine, manifest, threads=self._threads)
+        engine = await asyncio.to_thread(build_engine, manifest, threads=self._threads, cpus=self._cpus)
         self._engines[manifest.key] = (engine, manifest)
 
     async def run(self, plan: BatchPlan, *, alone: bool = False) -> BatchResult:

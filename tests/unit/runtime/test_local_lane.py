@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -44,7 +45,7 @@ async def test_batches_behind_the_running_one_are_packed_meanwhile_and_run_in_tu
     loop, engine, packed = asyncio.get_running_loop(), HeldEngine(), asyncio.Queue[int]()
     really_pack = lanes.pack
 
-    def build(manifest: ModelManifest, *, threads: int) -> HeldEngine:
+    def build(manifest: ModelManifest, *, threads: int, cpus: Sequence[int]) -> HeldEngine:
         return engine
 
     def pack(plan: BatchPlan, batch: Batch, pad_id: int) -> None:
