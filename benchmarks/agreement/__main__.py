@@ -18,7 +18,7 @@ from types import FrameType
 import click
 
 from benchmarks.agreement.figures import Figures, medians, percentile
-from benchmarks.agreement.replay import FixedCosts, cut, over_table, read_records, simulate
+from benchmarks.agreement.replay import Speed, cut, over_table, read_records, simulate
 from benchmarks.agreement.report import Agreement, as_json, print_agreements
 from benchmarks.agreement.stretches import (
     CONDITIONS,
@@ -107,7 +107,7 @@ def _compare(folder: Path, stretches: Sequence[Stretch], seed: int) -> dict[str,
 
 
 def _agreement(folder: Path, records: Sequence[TraceRecord], own: Sequence[Stretch], seed: int) -> Agreement:
-    """One condition: as the simulator is, and with the fixed costs that the server shows."""
+    """One condition: as the simulator is, and with the machine as fast as it was in each stretch."""
     costs = costs_of(folder)
     calls = [call for stretch in own for call in stretch.calls]
     clients, ratios = [call.client for call in calls], over_table(calls, costs)
@@ -116,21 +116,23 @@ def _agreement(folder: Path, records: Sequence[TraceRecord], own: Sequence[Stret
         for each in own
     ]
 
-    def simulated(fixed: FixedCosts) -> Figures:
-        runs = zip(cuts, own, strict=True)
+    speeds = [Speed.measured(each.calls, costs, folder / f"{each.tenant}.residuals") for each in own]
+
+    def simulated(speeds: Sequence[Speed]) -> Figures:
+        runs = enumerate(zip(cuts, own, speeds, strict=True))
         return medians(
-            [simulate(replay, costs, each.seconds, fixed, seed + n) for n, (replay, each) in enumerate(runs)]
+            [simulate(replay, costs, each.seconds, speed, seed + n) for n, (replay, each, speed) in runs]
         )
 
-    fixed = FixedCosts.measured(calls)
     return Agreement(
         served=medians([stretch.figures for stretch in own]),
-        simulated=simulated(FixedCosts.supposed()),
-        adjusted=simulated(fixed),
+        simulated=simulated([Speed.supposed()] * len(own)),
+        adjusted=simulated(speeds),
         client_p50_ms=percentile(clients, 50),
         client_p99_ms=percentile(clients, 99),
         over_table=(percentile(ratios, 50), percentile(ratios, 90)),
-        fixed=fixed,
+        gap_ms=percentile([speed.gap_ms for speed in speeds], 50),
+        rest_ms=percentile([speed.rest_ms for speed in speeds], 50),
         others=max(stretch.others for stretch in own),
         client=max(stretch.client for stretch in own),
     )

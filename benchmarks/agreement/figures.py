@@ -71,14 +71,13 @@ def of_server(calls: Sequence[Answered], seconds: float, bulk_tokens_per_s: floa
     return _figures(answered, seconds, bulk_tokens_per_s)
 
 
-def of_simulator(record: Record, begin_ns: int, seconds: float, rest_ms: float = 0.0) -> Figures:
+def of_simulator(record: Record, begin_ns: int, seconds: float) -> Figures:
     """What the record of a run says of the live calls that arrive from ``begin_ns`` on.
 
     Args:
         record: The run.
         begin_ns: When the measured time begins.
         seconds: How long it is.
-        rest_ms: What is supposed to pass between the end of a batch and the answer.
     """
     last: dict[int, BatchRecord] = {}
     for batch in record.batches:
@@ -87,7 +86,7 @@ def of_simulator(record: Record, begin_ns: int, seconds: float, rest_ms: float =
                 last[part.work.number] = batch
     calls = [
         _Call(
-            (work.done_ns - work.submitted_ns) / _NS_PER_MS + rest_ms,
+            (work.done_ns - work.submitted_ns) / _NS_PER_MS,
             (last[work.number].start_ns - work.submitted_ns) / _NS_PER_MS,
             (last[work.number].end_ns - last[work.number].start_ns) / _NS_PER_MS,
             last[work.number].rows,

@@ -14,7 +14,7 @@ from benchmarks.agreement.figures import Figures, of_simulator, percentile
 from penstock_server.domain.trace import TraceRecord
 from penstock_server.simulation.cost_files import lane_costs
 from penstock_server.simulation.runner import OURS, prepare, run_policy
-from penstock_server.simulation.scenario import LiveTraffic, Machine, Scenario
+from penstock_server.simulation.scenario import LiveTraffic, Machine, Noise, Scenario
 
 _NS_PER_S = 1_000_000_000
 _NS_PER_MS = 1e6
@@ -73,40 +73,51 @@ def cut(
 
 
 @dataclass(frozen=True, slots=True)
-class FixedCosts:
-    """What a live batch costs beside its computing.
+class Speed:
+    """How fast a machine was, beside what its cost tables say.
 
     Attributes:
         gap_ms: From a call's submission to the start of its batch, where the lane is idle.
         rest_ms: From the end of a batch to the answer.
+        noise: How its batches differed from the tables.
     """
 
     gap_ms: float
     rest_ms: float
+    noise: Noise
 
     @classmethod
-    def supposed(cls) -> FixedCosts:
+    def supposed(cls) -> Speed:
         """What the simulator supposes by default."""
-        return cls(Machine().live_gap_us / 1e3, 0.0)
+        return cls(Machine().live_gap_us / 1e3, Machine().answer_us / 1e3, Noise())
 
     @classmethod
-    def measured(cls, calls: Sequence[Answered]) -> FixedCosts:
-        """What a server's calls show; a quarter of them, at least, find an idle lane."""
+    def measured(cls, calls: Sequence[Answered], costs: Path, residuals: Path) -> Speed:
+        """What a server's calls show; a quarter of them, at least, find an idle lane.
+
+        Args:
+            calls: They, of one stretch.
+            costs: The folder of cost tables in the server's data.
+            residuals: New file, for what batches took over the tables.
+        """
         answered = [call for call in calls if call.status == ANSWERED]
+        lines = [f"{ratio:.4f}" for ratio in over_table(calls, costs)]
+        residuals.write_text("\n".join(lines), encoding="utf-8")
         return cls(
             percentile([call.queue for call in answered], 25),
-            percentile([call.rest for call in answered], 50),
+            statistics.fmean(call.rest for call in answered),
+            Noise(residuals=residuals, drift_sigma=0.0, stalls_per_s=0.0),
         )
 
 
-def simulate(replay: Replay, costs: Path, seconds: float, fixed: FixedCosts, seed: int) -> Figures:
+def simulate(replay: Replay, costs: Path, seconds: float, speed: Speed, seed: int) -> Figures:
     """Runs the production scheduler over a cut.
 
     Args:
         replay: The cut.
         costs: The folder of cost tables in the server's data.
         seconds: Length of the measured time.
-        fixed: What the lane model supposes beside costs.
+        speed: Of the simulated machine.
         seed: Of noise.
     """
     scenario = Scenario(
@@ -115,10 +126,11 @@ def simulate(replay: Replay, costs: Path, seconds: float, fixed: FixedCosts, see
         cost_table=costs,
         model=MODEL,
         live=LiveTraffic(arrivals="trace", trace=replay.path),
-        machine=Machine(live_gap_us=fixed.gap_ms * 1e3),
+        machine=Machine(live_gap_us=speed.gap_ms * 1e3, answer_us=speed.rest_ms * 1e3),
+        noise=speed.noise,
     )
     run = run_policy(OURS, prepare(scenario))
-    return of_simulator(run.record, replay.begin_ns, seconds, fixed.rest_ms)
+    return of_simulator(run.record, replay.begin_ns, seconds)
 
 
 def over_table(calls: Sequence[Answered], costs: Path) -> list[float]:

@@ -65,9 +65,9 @@ def flood(draw: st.DrawFn) -> list[Call]:
 gestures = st.lists(single() | sorted_burst() | flood(), min_size=1, max_size=8)
 machines = st.sampled_from(
     [
-        Machine(live_gap_us=0.0, bulk_gap_us=0.0),
+        Machine(live_gap_us=0.0, bulk_gap_us=0.0, answer_us=0.0, call_us=0.0),
         Machine(live_gap_us=100.0, bulk_gap_us=100.0, bulk_lanes=3, bulk_slots=1),
-        Machine(kind="serial", live_gap_us=0.0),
+        Machine(kind="serial", live_gap_us=0.0, answer_us=0.0, call_us=0.0),
     ]
 )
 

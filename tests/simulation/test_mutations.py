@@ -300,7 +300,7 @@ def hurried_on_a_serial_lane() -> Setting:
     """Calls in a hurry beside a job, on one lane, where batches cost what is predicted."""
     live = LiveTraffic(rate=40.0, lengths="sentences", deadline_ms=60.0)
     limits = Limits(live_batch_tokens_max=1024, bulk_batch_tokens=1024)
-    machine = Machine(kind="serial", live_gap_us=0.0)
+    machine = Machine(kind="serial", live_gap_us=0.0, answer_us=0.0, call_us=0.0)
     return drawn(live=live, bulk=ONE_JOB, machine=machine, limits=limits, noise=EXACT, duration_s=5.0)
 
 

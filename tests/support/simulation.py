@@ -106,7 +106,7 @@ def world(
         duration_s=duration_s,
         live=LiveTraffic(tenants=tenants),
         bulk=BulkTraffic(jobs=(BulkJob(),) if bulk else (), window_rows=256),
-        machine=machine or Machine(live_gap_us=0.0, bulk_gap_us=0.0),
+        machine=machine or Machine(live_gap_us=0.0, bulk_gap_us=0.0, answer_us=0.0, call_us=0.0),
         noise=noise,
         limits=limits or Limits(),
     )

@@ -65,16 +65,6 @@ class LaneCosts:
         """The table of a kind of lane."""
         return self.live if lane is LaneKind.LIVE else self.bulk
 
-    def live_cores(self, plan: BatchPlan, cores: int) -> float:
-        """Cores that a live batch keeps busy on average.
-
-        What it would take one thread, over what it takes all: what is not saved by sharing the work is time
-        in which threads sleep, and in which bulk lanes compute.
-        """
-        alone_ns = self.bulk.duration_ns(plan.rows, plan.padded_length)
-        shared_ns = self.live.duration_ns(plan.rows, plan.padded_length)
-        return min(float(cores), max(1.0, alone_ns / shared_ns))
-
 
 class TrueDurations:
     """Draws how long each batch takes. The same batches on a lane take the same under every policy."""
@@ -91,7 +81,7 @@ class TrueDurations:
         """How long a batch computes that starts now on a lane with nothing beside it."""
         random = self._streams.setdefault(lane, stream(self._seed, "lane", lane))
         median_ns = self.costs.of(kind).duration_ns(plan.rows, plan.padded_length)
-        noisy_ns = median_ns * self._residual(random) * self._drift.factor(now_ns)
+        noisy_ns = median_ns * self._residual(random, kind) * self._drift.factor(now_ns)
         stalls = random.random() < self._noise.stalls_per_s * noisy_ns / NS_PER_S
         return max(1, round(noisy_ns + stalls * self._noise.stall_ms * NS_PER_MS))
 
@@ -99,10 +89,10 @@ class TrueDurations:
         """Durations of a shape as a sweep measures them: with noise, without drift and stalls."""
         random = stream(self._seed, "sweep", kind.value, f"{rows}x{padded_length}")
         median_ns = self.costs.of(kind).duration_ns(rows, padded_length)
-        return median_ns * np.array([self._residual(random) for _ in range(count)])
+        return median_ns * np.array([self._residual(random, kind) for _ in range(count)])
 
-    def _residual(self, random: np.random.Generator) -> float:
-        if self._residuals is None:
+    def _residual(self, random: np.random.Generator, kind: LaneKind) -> float:
+        if self._residuals is None or kind is LaneKind.BULK:
             return math.exp(self._noise.sigma * float(random.standard_normal()))
         return float(self._residuals[random.integers(0, len(self._residuals))])
 

@@ -59,6 +59,8 @@ class SimulatedMachine:
     ) -> None:
         self.lanes = _lanes_of(machine)
         self._cores = machine.cores
+        # Threads that wait for each other within a batch spin.
+        self._live_cores = float(machine.live_threads or machine.cores)
         self._durations = durations
         self._loop = loop
         self._beside_bulk = beside_bulk
@@ -74,6 +76,14 @@ class SimulatedMachine:
             self._settle()
 
         self._loop.at(self._loop.now_ns + lane.gap_ns, arrive)
+
+    def interrupt(self, cpu_ns: int) -> None:
+        """Takes processor time from what is preempted and runs."""
+        self._settle()
+        running = [lane.running for lane in self.lanes if lane.is_preempted and lane.running is not None]
+        for each in running:
+            each.left_ns += cpu_ns / len(running)
+        self._await_next()
 
     def _settle(self) -> None:
         """Brings all batches up to now, ends and starts what is due, and waits for the next end."""
@@ -108,7 +118,7 @@ class SimulatedMachine:
         running.batch.start_ns = now_ns
         running.batch.busy_ns = duration_ns
         if not lane.is_preempted:
-            running.batch.cores = self._durations.costs.live_cores(running.plan, self._cores)
+            running.batch.cores = self._live_cores
         lane.running = running
 
     def _set_speeds(self) -> None:

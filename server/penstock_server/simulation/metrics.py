@@ -101,7 +101,7 @@ class LaneFigures:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """All figures of a run. ``live_share`` is the part of all cores that live batches kept busy."""
+    """All figures of a run. ``live_share`` is the part of all cores that live calls kept busy."""
 
     policy: str
     live: LiveFigures | None
@@ -147,6 +147,10 @@ def figures_of(run: Run) -> Figures:
         for batch in record.batches
         if window.holds(batch.end_ns)
     )
+    calls = sum(
+        work.is_live and work.is_admitted and window.holds(work.submitted_ns) for work in record.works
+    )
+    busy += calls * scenario.machine.call_us * 1000
     return Figures(
         policy=run.policy,
         live=_live_figures(run, window) if run.setting.calls and scenario.live is not None else None,
@@ -248,7 +252,8 @@ def _service(record: Record, run: Run) -> dict[str, float]:
 
 def _false_refusals(run: Run, asked: Sequence[WorkRecord]) -> int:
     begins, ends = _idle_times(run.record)
-    gap_ns = run.scenario.machine.live_gap_us * 1000
+    machine = run.scenario.machine
+    gap_ns = (machine.live_gap_us + machine.answer_us) * 1000
     count = 0
     for work in asked:
         call = work.call

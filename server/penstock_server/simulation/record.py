@@ -98,6 +98,7 @@ class BatchRecord:
         predicted_ns: What the scheduler thought it would take at most; None if it told nothing.
         live_cost_ns: What it costs on the live lane, by the true table without noise.
         start_ns, end_ns: When it ran; -1 if it never did.
+        heard_ns: When the policy heard of its end and its rows were answered; -1 if they never were.
         busy_ns: What it computed for; less than ``end_ns - start_ns`` where it was preempted.
         cores: Cores it kept busy.
     """
@@ -114,6 +115,7 @@ class BatchRecord:
     live_cost_ns: float
     start_ns: int = -1
     end_ns: int = -1
+    heard_ns: int = -1
     busy_ns: int = 0
     cores: float = 1.0
 

@@ -220,7 +220,7 @@ def rules_of(run: Run) -> Rules:
         bulk_unit_ns=_bulk_unit_ns(run, limits.bulk_batch_tokens),
         late_share_max=LATE_SHARE_MAX,
         edge_ns=round(scenario.machine.edge_us * 1000 / 2),
-        gap_ns=round(scenario.machine.live_gap_us * 1000),
+        gap_ns=round((scenario.machine.live_gap_us + scenario.machine.answer_us) * 1000),
         quantum_ns=limits.quantum_ns,
         margin_ns=limits.live_margin_ns,
         block_ns=None if limits.serial is None else limits.serial.block_ns,

@@ -95,7 +95,10 @@ class Machine(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
         cores: Cores of the CPU.
         bulk_lanes: Bulk lanes; 0 for as many as cores.
         bulk_slots: Batches given to a bulk lane at once: one runs, the others wait in it.
+        live_threads: Cores that a live batch keeps busy, waiting threads included; 0 for all.
         live_gap_us, bulk_gap_us: What a batch costs beside its computing: packing, threads, the event loop.
+        call_us: Processor time of a live call outside its batch, client included; bulk lanes go without.
+        answer_us: From the end of a live batch to its answers and the choice of the next one.
         edge_us: What a call costs before its rows are queued and after they are computed, half each: protocol
             and tokeniser. Added to latencies, takes no lane's time.
     """
@@ -104,8 +107,11 @@ class Machine(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cores: int = 2
     bulk_lanes: int = 0
     bulk_slots: int = 2
-    live_gap_us: float = 250.0
+    live_threads: int = 0
+    live_gap_us: float = 400.0
     bulk_gap_us: float = 250.0
+    call_us: float = 3000.0
+    answer_us: float = 700.0
     edge_us: float = 0.0
 
 
@@ -114,7 +120,7 @@ class Noise(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     Attributes:
         sigma: Standard deviation of the logarithm of each duration's factor.
-        residuals: A file of measured factors, one a line, drawn instead.
+        residuals: A file of measured factors of live batches, one a line, drawn for those instead.
         drift_sigma: Standard deviation of the logarithm of a factor that all durations share for a while.
         drift_s: After how long that factor has forgotten itself by 1/e.
         stalls_per_s: How often a batch stalls, per second of computing.

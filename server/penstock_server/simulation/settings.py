@@ -48,7 +48,7 @@ def _general_rules(scenario: Scenario) -> list[tuple[bool, str]]:
     counts = (machine.cores, machine.bulk_slots, bulk.window_rows, bulk.windows_in_memory, bulk.peer_rows)
     sizes = (peers.batch_rows_max, peers.batch_tokens_max, peers.queue_rows_max)
     spreads = (noise.sigma, noise.drift_sigma, noise.stalls_per_s, noise.stall_ms, peers.batch_timeout_ms)
-    delays = (machine.live_gap_us, machine.bulk_gap_us, machine.edge_us)
+    delays = (machine.live_gap_us, machine.bulk_gap_us, machine.answer_us, machine.call_us, machine.edge_us)
     names = [job.name for job in bulk.jobs]
     return [
         (0 < scenario.duration_s <= _DURATION_MAX_S, f"duration_s must be up to {_DURATION_MAX_S:,.0f}"),
@@ -57,6 +57,7 @@ def _general_rules(scenario: Scenario) -> list[tuple[bool, str]]:
         (all(1 <= count <= 1 << 20 for count in (*counts, *sizes)), "counts must be from 1 to 1,048,576"),
         (1 <= bulk.peer_requests_in_flight <= 4096, "bulk.peer_requests_in_flight must be from 1 to 4,096"),
         (0 <= machine.bulk_lanes <= 1024, "machine.bulk_lanes must be from 0 to 1,024"),
+        (0 <= machine.live_threads <= machine.cores, "machine.live_threads must be from 0 to machine.cores"),
         (all(value >= 0 for value in (*spreads, *delays)), "noise and delays must not be negative"),
         (
             noise.drift_s > 0 and noise.live_beside_bulk > 0,

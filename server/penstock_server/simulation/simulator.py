@@ -40,6 +40,8 @@ class Simulator:
         self._policy = policy
         self._durations = durations
         self._edge_ns = round(machine.edge_us * 1000 / 2)
+        self._call_ns = round(machine.call_us * 1000)
+        self._answer_ns = round(machine.answer_us * 1000)
         self._machine = SimulatedMachine(machine, durations, loop, beside_bulk)
         self.record = Record(lanes=tuple(lane.about for lane in self._machine.lanes))
         make = _SerialDriver if policy.choice_ns(0) is not None else _Driver
@@ -62,6 +64,8 @@ class Simulator:
             return record
         record.served_class = work.request_class
         self._works[work] = record
+        if record.is_live and self._call_ns:
+            self._machine.interrupt(self._call_ns)
         sink.forget = lambda: self._works.pop(work, None)
         if call.cancel_ns is not None:
             self.loop.at(call.cancel_ns, lambda: self.cancel(work))
@@ -107,15 +111,20 @@ class Simulator:
         is_serial = len(lane.about.kinds) > 1
         batch = self._record_batch(lane, LaneKind.BULK if is_serial and is_bulk else kind, plan)
 
+        def end() -> None:
+            # The event loop hears of it, and answers, before it chooses the next one.
+            self.loop.at(self.loop.now_ns + (0 if lane.is_preempted else self._answer_ns), finish)
+
         def finish() -> None:
             # As lanes report it: bulk threads what they computed, live lanes what passed.
             cost_ns = batch.busy_ns if lane.is_preempted else batch.end_ns - batch.start_ns
             times = BatchTimes(batch.start_ns, batch.end_ns, cost_ns)
+            batch.heard_ns = self.loop.now_ns
             self._policy.complete(kind, plan, times)
             _deliver(plan, times)
             done()
 
-        self._machine.run(lane, plan, batch, finish)
+        self._machine.run(lane, plan, batch, end)
 
     def choice_ns(self) -> int:
         """When a serial lane should ask for its next batch."""

@@ -27,8 +27,8 @@ class Moment:
         waiting_live: LIVE_CRITICAL and LIVE rows that wait, by tenant.
         waiting_flows: BULK rows that wait, by job.
         hurried_rows: FLEX and BULK rows with a deadline that wait.
-        busy: Batches that each lane was given and has not finished.
-        ended: Batches that ended at ``at_ns``.
+        busy: Batches that each lane was given and whose ends the policy has not heard of.
+        ended: Batches of whose ends it heard at ``at_ns``.
     """
 
     at_ns: int
@@ -97,7 +97,7 @@ def _events(record: Record) -> Iterator[_Event]:
     for batch in record.batches:
         yield _Event(batch.planned_ns, batch.order, partial(_plan, batch=batch, left=left))
         if batch.is_done:
-            yield _Event(batch.end_ns, _END_ORDER, partial(_end, batch=batch))
+            yield _Event(max(batch.end_ns, batch.heard_ns), _END_ORDER, partial(_end, batch=batch))
     for failure in record.failures:
         yield _Event(failure.at_ns, failure.order, partial(_take, part=failure.part, left=left))
     for work in record.works:

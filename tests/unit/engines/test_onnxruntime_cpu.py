@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -33,6 +34,18 @@ def test_mean_pooling_counts_tokens_only(tmp_path: Path) -> None:
 def test_cls_pooling_takes_the_first_token(tmp_path: Path) -> None:
     engine = build_engine(tiny_manifest(tmp_path, 'task = "embed"\npooling = "cls"'), threads=1)
     np.testing.assert_array_equal(engine.run(make_batch(ROWS)), table(4)[[1, 5, 6]])
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
+def test_other_threads_stay_where_they_are_put(tmp_path: Path) -> None:
+    first, second = sorted(os.sched_getaffinity(0))[:2]
+    before = set(os.listdir("/proc/self/task"))
+    engine = build_engine(tiny_manifest(tmp_path), threads=2, cpus=(first, second))
+    (added,) = set(os.listdir("/proc/self/task")) - before
+    assert os.sched_getaffinity(int(added)) == {second}
+    assert os.sched_getaffinity(0) != {first}
+    assert engine.run(make_batch(ROWS)).shape == (3, 4)
+    engine.close()
 
 
 def test_row_without_tokens_is_zero(tmp_path: Path) -> None:

@@ -29,7 +29,9 @@ def test_calls_that_wait_share_the_next_batch() -> None:
 
 
 def test_live_batch_over_all_cores_stops_bulk_lanes() -> None:
-    machine = Machine(cores=2, bulk_lanes=1, bulk_slots=1, live_gap_us=0.0, bulk_gap_us=0.0)
+    machine = Machine(
+        cores=2, bulk_lanes=1, bulk_slots=1, live_gap_us=0.0, bulk_gap_us=0.0, answer_us=0.0, call_us=0.0
+    )
     busy = world([call(10.0, [99])], bulk=True, machine=machine, duration_s=0.5)
     calm = world([], bulk=True, machine=machine, duration_s=0.5)
     first_busy = run_ours(busy).record.batches[0]
@@ -41,7 +43,16 @@ def test_live_batch_over_all_cores_stops_bulk_lanes() -> None:
 
 
 def test_live_batch_that_leaves_a_core_slows_two_bulk_lanes_to_half() -> None:
-    machine = Machine(cores=2, bulk_lanes=2, bulk_slots=1, live_gap_us=0.0, bulk_gap_us=0.0)
+    machine = Machine(
+        cores=2,
+        live_threads=1,
+        bulk_lanes=2,
+        bulk_slots=1,
+        live_gap_us=0.0,
+        bulk_gap_us=0.0,
+        answer_us=0.0,
+        call_us=0.0,
+    )
     costs = straight_costs(live_cores=1.0)
     busy = world([call(0.0, [9])], bulk=True, machine=machine, costs=costs, duration_s=0.5)
     calm = world([], bulk=True, machine=machine, costs=costs, duration_s=0.5)
@@ -65,13 +76,21 @@ def test_bulk_lanes_of_an_idle_machine_run_at_full_speed() -> None:
 
 
 def test_what_a_batch_costs_beside_computing_delays_its_start() -> None:
-    run = run_ours(world([call(0.0, [9])], machine=Machine(live_gap_us=500.0)))
+    run = run_ours(world([call(0.0, [9])], machine=Machine(live_gap_us=500.0, answer_us=0.0, call_us=0.0)))
     assert run.record.batches[0].start_ns == NS_PER_MS // 2
     assert ended_ms(run.record.batches) == [5.5]
 
 
+def test_answers_and_the_next_batch_follow_some_time_after_a_batch() -> None:
+    machine = Machine(live_gap_us=0.0, answer_us=500.0)
+    run = run_ours(world([call(0.0, [9]), call(1.0, [99])], machine=machine))
+    first, second = run.record.works
+    assert ended_ms(run.record.batches) == [5.0, 55.5]
+    assert (first.done_ns, second.done_ns) == (5.5 * NS_PER_MS, 56 * NS_PER_MS)
+
+
 def test_edge_delays_the_arrival_and_the_answer_by_half_each() -> None:
-    machine = Machine(live_gap_us=0.0, edge_us=2000.0)
+    machine = Machine(live_gap_us=0.0, answer_us=0.0, call_us=0.0, edge_us=2000.0)
     run = run_ours(world([call(0.0, [9])], machine=machine))
     assert run.record.works[0].submitted_ns == NS_PER_MS
     assert ended_ms(run.record.batches) == [6.0]
@@ -90,7 +109,7 @@ def test_stalls_and_noise_are_the_same_under_every_policy() -> None:
 
 
 def test_serial_machine_runs_live_and_bulk_one_after_the_other() -> None:
-    machine = Machine(kind="serial", live_gap_us=0.0)
+    machine = Machine(kind="serial", live_gap_us=0.0, answer_us=0.0, call_us=0.0)
     run = run_ours(world([call(50.0 * index, [9]) for index in range(20)], bulk=True, machine=machine))
     spans = [(batch.start_ns, batch.end_ns) for batch in run.record.batches]
     assert spans == sorted(spans)
