@@ -280,9 +280,10 @@ class BulkQueue:
         return looked
 
     def _take_what_fits(self, flow: Flow, queued: QueuedWork, draft: _Draft) -> None:
-        rows = draft.rows_that_fit(queued)
+        first_length = queued.next_length
+        rows = draft.rows_that_fit(first_length, queued.rows_left)
         if rows:
-            first_length, tokens_before = queued.next_length, queued.tokens_left
+            tokens_before = queued.tokens_left
             part = BatchPart(queued.work, self._take(flow, queued, rows))
             draft.add(_Taken(part, flow, tokens_before - queued.tokens_left), first_length)
 
@@ -383,7 +384,8 @@ class _Draft:
         self.rows = 0
         self.padded_length = 0
         self.tokens = 0
-        self._full: tuple[int, int] = (0, 0)
+        # Rows of a full batch of the length that was asked for last; 0 if none was.
+        self._full_length = self._full_rows = 0
 
     @property
     def is_full(self) -> bool:
@@ -397,24 +399,24 @@ class _Draft:
 
     def rows_full(self, padded_length: int) -> int:
         """Rows of a full batch; at least one."""
-        length = max(padded_length, 1)
-        if self._full[0] != length:
-            self._full = (
-                length,
-                max(1, min(self._table.full_batch(length, self._cap_ns), self._budget // length)),
-            )
-        return self._full[1]
+        if self._full_length != padded_length or not self._full_rows:
+            length = max(padded_length, 1)
+            most = min(self._table.full_batch(length, self._cap_ns), self._budget // length)
+            self._full_length, self._full_rows = padded_length, max(1, most)
+        return self._full_rows
 
-    def rows_that_fit(self, queued: QueuedWork) -> int:
-        """How many of the work's next rows fit. They come longest first, so the first decides the padding."""
-        free = self.rows_full(max(self.padded_length, queued.next_length)) - self.rows
-        return min(max(free, 0), queued.rows_left)
+    def rows_that_fit(self, first_length: int, rows: int) -> int:
+        """How many of some rows fit. They come longest first, so the first decides the padding."""
+        padded_length = self.padded_length if self.padded_length > first_length else first_length
+        free = self.rows_full(padded_length) - self.rows
+        return max(0, free if free < rows else rows)
 
     def add(self, taken: _Taken, first_length: int) -> None:
         """Takes rows of a work."""
         self.taken.append(taken)
         self.rows += len(taken.part.rows)
-        self.padded_length = max(self.padded_length, first_length)
+        if first_length > self.padded_length:
+            self.padded_length = first_length
         self.tokens += taken.tokens
 
     def plan(self, model: ModelKey) -> BatchPlan:

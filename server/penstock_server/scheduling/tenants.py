@@ -17,6 +17,8 @@ _ACTIVE_NS = 10_000_000_000
 # How fast it is forgotten what tenants used of the live lane. Chosen: a hundred batches, so that chance
 # is no use, and less than a caller's patience.
 _USE_NS = 2e9
+# What is used is not forgotten in smaller steps than this, a thousandth of it: an exponential a step is dear.
+_USE_STEP_NS = 2_000_000
 # A tenant that wants its share or more leaves others this much more than they use, as calls come in bursts:
 # with it, the p99 of others is about as if strict shares were kept (simulated 2026-11-27).
 _CAUTION = 2.0
@@ -94,6 +96,8 @@ class Tenants:
         self._tenants: OrderedDict[str, Tenant] = OrderedDict()
         self._active: OrderedDict[str, Tenant] = OrderedDict()
         self._active_weight = 0.0
+        # Nobody is silent before.
+        self._silent_from_ns = 0
         self._used_ns = 0.0
         self._used_at_ns = 0
         self._others: Tenant | None = None
@@ -112,32 +116,37 @@ class Tenants:
 
     def shares(self, tenant: Tenant, now_ns: int) -> Shares:
         """Marks a tenant as active on the live lane; returns its share, and what is kept for the others."""
-        self._drop_silent(now_ns)
+        if now_ns > self._silent_from_ns:
+            self._drop_silent(now_ns)
         tenant.live_ns = now_ns
         if tenant.name not in self._active:
             self._active_weight += tenant.policy.weight
             self._active[tenant.name] = tenant
         else:
             self._active.move_to_end(tenant.name)
-        if now_ns > self._used_at_ns:
+        if now_ns > self._used_at_ns + _USE_STEP_NS:
             self._used_ns *= math.exp((self._used_at_ns - now_ns) / _USE_NS)
             self._used_at_ns = now_ns
-        if now_ns > tenant.used_at_ns:
+        if now_ns > tenant.used_at_ns + _USE_STEP_NS:
             tenant.used_ns *= math.exp((tenant.used_at_ns - now_ns) / _USE_NS)
             tenant.used_at_ns = now_ns
         if len(self._active) == 1:
             return ALONE
-        own_share, own = tenant.policy.weight / self._active_weight, tenant.used_ns / _USE_NS
-        others = max(0.0, self._used_ns / _USE_NS - own)
-        return Shares(own_share, others * (1 + _CAUTION * min(1.0, own / own_share)))
+        own_share = tenant.policy.weight / self._active_weight
+        others_ns = self._used_ns - tenant.used_ns
+        if others_ns <= 0:
+            return Shares(own_share, 0.0)
+        wanted = tenant.used_ns / (_USE_NS * own_share)
+        return Shares(own_share, others_ns / _USE_NS * (1 + _CAUTION * (wanted if wanted < 1 else 1.0)))
 
     def use(self, tenant: Tenant, cost_ns: int, shares: Shares) -> None:
         """Counts live work that a tenant wants, admitted or not, as far as its share goes; after `shares`.
 
         What is beyond is left to it as long as nobody wants it: it is kept from nobody.
         """
-        added_ns = min(cost_ns, shares.own * _USE_NS - tenant.used_ns)
-        if added_ns > 0:
+        room_ns = shares.own * _USE_NS - tenant.used_ns
+        if room_ns > 0:
+            added_ns = cost_ns if cost_ns < room_ns else room_ns
             tenant.used_ns += added_ns
             self._used_ns += added_ns
 
@@ -218,7 +227,8 @@ class Tenants:
     def _drop_silent(self, now_ns: int) -> None:
         while self._active:
             tenant = next(iter(self._active.values()))
-            if now_ns - tenant.live_ns <= _ACTIVE_NS:
+            self._silent_from_ns = tenant.live_ns + _ACTIVE_NS
+            if now_ns <= self._silent_from_ns:
                 return
             self._drop_active(tenant)
 

@@ -38,7 +38,10 @@ def test_x86_saturates_without_vnni(tmp_path: Path, flags: str, saturates: bool)
 def test_threads_have_cpus_of_their_own_only_if_there_are_as_many(
     monkeypatch: pytest.MonkeyPatch, threads: int, allowed: set[int], own: tuple[int, ...]
 ) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: allowed)
+    def affinity(_: int) -> set[int]:
+        return allowed
+
+    monkeypatch.setattr(os, "sched_getaffinity", affinity)
     assert own_cpus(threads) == own
 
 
