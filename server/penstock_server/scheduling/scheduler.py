@@ -11,8 +11,10 @@ the live lane itself when a deadline of theirs comes near. Decision record 0009 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
 
 from penstock_server.domain.errors import PenstockError
 from penstock_server.domain.lane import LaneKind as LaneKind
@@ -57,6 +59,9 @@ class QueueDepth:
 _OFFERED_MAX = 8
 # Works that are looked at for it; most of them may have left since.
 _DUE_MAX = 64
+
+# Why work is refused, in words if anybody is told them.
+Refusal: TypeAlias = Callable[[], PenstockError]
 
 _DEMOTIONS = {
     OverloadPolicy.REJECT: None,
@@ -116,9 +121,9 @@ class Scheduler:
         if refusal is not None:
             lower = _DEMOTIONS[overload]
             if lower is None or lower <= work.request_class:
-                raise refusal
+                raise refusal()
             if self._place(work, lower, tenant, tokens, now_ns) is not None:
-                raise refusal
+                raise refusal()
             work.request_class = lower
         if tenant.is_limited and not is_of_job:
             self._tenants.take(tenant, tokens)
@@ -189,7 +194,7 @@ class Scheduler:
 
     def _place(
         self, work: Work, request_class: RequestClass, tenant: Tenant, tokens: int, now_ns: int
-    ) -> PenstockError | None:
+    ) -> Refusal | None:
         """Queues work in a class, or says why not."""
         if request_class in self._bulk:
             return self._place_bulk(work, request_class, tenant, tokens)
@@ -201,11 +206,11 @@ class Scheduler:
         offer = self._live.offer(work, work.rows, tenant.index, now_ns, kept_ns=kept_ns, shares=shares)
         if offer.verdict is not Verdict.UNMEETABLE:
             self._tenants.use(tenant, offer.cost_ns, shares)
-        return None if offer.verdict is Verdict.ADMITTED else self._refusals.of_offer(offer, work)
+        return None if offer.verdict is Verdict.ADMITTED else partial(self._refusals.of_offer, offer, work)
 
     def _place_bulk(
         self, work: Work, request_class: RequestClass, tenant: Tenant, tokens: int
-    ) -> PenstockError | None:
+    ) -> Refusal | None:
         queue = self._bulk[request_class]
         if not queue.has_room(tokens):
             return self._no_room(work, request_class, LaneKind.BULK, tokens, queue.tokens, queue.tokens_max)
@@ -219,11 +224,11 @@ class Scheduler:
 
     def _no_room(
         self, work: Work, request_class: RequestClass, lane: LaneKind, tokens: int, waiting: int, most: int
-    ) -> PenstockError:
+    ) -> Refusal:
         if tokens > most:
-            return too_large(request_class, tokens, most)
+            return partial(too_large, request_class, tokens, most)
         drain_ns = (waiting + tokens - most) * self._costs.table(work.model, lane).ns_per_token()
-        return self._refusals.of_queue(request_class, waiting, most, drain_ns)
+        return partial(self._refusals.of_queue, request_class, waiting, most, drain_ns)
 
     def _keep_for_bulk(self, work: Work, now_ns: int) -> int:
         """Keeps waiting bulk work its share of each batch; returns what it may take beyond by a deadline."""
