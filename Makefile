@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMPS := build/stamps
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build serve test check parity sanitize bench bench-scheduler bench-text bench-hybrid bench-agreement soak simulate-long proto format clean
+.PHONY: help venv build serve test check parity sanitize bench bench-scheduler bench-text bench-hybrid bench-agreement bench-bulk soak crash simulate-long proto format clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -43,8 +43,14 @@ test: build $(STAMPS)/dev ## Build, then run the tests
 simulate-long: build $(STAMPS)/dev ## Try to break the scheduler with thousands of simulated arrivals
 	@PENSTOCK_EXAMPLES=5000 $(BIN)/python -m pytest tests/simulation
 
+bench-bulk: build $(STAMPS)/dev ## Put a million rows through a job: overhead over a bare loop, and memory
+	@$(BIN)/python -m benchmarks.jobs $(ARGS)
+
 soak: build $(STAMPS)/dev ## Put a server under random, rude load for 20 minutes and count every answer
 	@$(BIN)/python -m tests.soak $(ARGS)
+
+crash: build $(STAMPS)/dev ## Kill a server 100 times in the middle of bulk jobs and compare every row
+	@$(BIN)/python -m tests.crash $(ARGS)
 
 check: build $(STAMPS)/dev ## Format, lint, types, import layers, contract, native stubs
 	@tools/check.sh

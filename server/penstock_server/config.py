@@ -22,9 +22,9 @@ _LIMIT_MAX = 1 << 60
 _ZERO_CHOOSES = frozenset({"live_threads", "bulk_lanes"})
 # Parts of a whole, which have a rule of their own.
 _PARTS = frozenset({"bulk_share", "bulk_beside_flex"})
-_SWITCHES = frozenset({"share_identical_rows"})
+_SWITCHES = frozenset({"share_identical_rows", "pin_live_threads"})
 # Values that are no numbers.
-_WORDS = frozenset({"kind", "serial"})
+_WORDS = frozenset({"kind", "serial", "input_roots", "output_roots"})
 _COUNTS_MAX = {
     # A tokenizer takes as many threads as these two together, and the event loop.
     "tokenizer_threads": 1024,
@@ -160,7 +160,9 @@ class BulkConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True
     ``jobs_running_max`` jobs compute at once, each with ``windows_in_memory_max`` windows, in turns of their
     tenants. Jobs of at most one window have ``small_jobs_running_max`` places beside them, of which a tenant
     takes no more than it leaves free. Calls demoted to BULK become jobs if they cannot be computed while they
-    last, at most ``deferred_calls_max`` at once: each takes about ten fsyncs within half a second.
+    last, at most ``deferred_calls_max`` at once: each takes about ten fsyncs within half a second. Inputs
+    that are no uploads must be below ``input_roots``, and results that are delivered go below
+    ``output_roots``: URLs or absolute paths, in which ``{tenant}`` stands for the job's tenant.
     """
 
     jobs_running_max: int = 2
@@ -169,6 +171,8 @@ class BulkConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True
     upload_bytes_max: int = 8 << 30
     windows_in_memory_max: int = 2
     deferred_calls_max: int = 16
+    input_roots: tuple[str, ...] = ()
+    output_roots: tuple[str, ...] = ()
 
 
 class TenantConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
-from penstock import Client, InvalidRequestError, OverloadedError
+from penstock import Client, InvalidRequestError, NotFoundError, OverloadedError
 from penstock.v1 import common_pb2, inference_pb2, inference_pb2_grpc
 from tests.support.server import ServerThread, running_server
 
@@ -106,3 +106,49 @@ def test_the_certificate_names_the_tenant(tmp_path: Path) -> None:
         Client(secured.address, tls=credentials, metadata=metadata) as client,
     ):
         assert tenant_of(client, tenant="mine") == "acme"
+
+
+def test_a_tenant_with_a_certificate_reaches_no_others_jobs_and_uploads(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "a film"}\n')
+    data = tmp_path / "data"
+    # Made before clients had to show who they are.
+    with running_server(data) as open_to_all, Client(open_to_all.address) as client:
+        foreign_upload = client.bulk.upload(path)
+        foreign = client.bulk.create(
+            foreign_upload, model="minilm", task="embed", tenant="other", request_id="same"
+        )
+        client.bulk.wait(foreign.id)
+    tls = {
+        "certificate": TLS / "server.pem",
+        "private_key": TLS / "server.key",
+        "client_ca": TLS / "authority.pem",
+    }
+    authority, key, certificate = (
+        (TLS / name).read_bytes() for name in ("authority.pem", "client.key", "client.pem")
+    )
+    credentials = grpc.ssl_channel_credentials(authority, key, certificate)
+    with running_server(data, tls=tls) as secured, Client(secured.address, tls=credentials) as client:
+        bulk = client.bulk
+        reaches: list[Callable[[str], object]] = [
+            bulk.get,
+            bulk.pause,
+            bulk.resume,
+            bulk.cancel,
+            bulk.delete,
+            bulk.retry_failed,
+            lambda job_id: list(bulk.watch(job_id)),
+            lambda job_id: list(bulk.results(job_id)),
+        ]
+        for reach in reaches:
+            with pytest.raises(NotFoundError):
+                reach(foreign.id)
+        with pytest.raises(NotFoundError):
+            bulk.create(foreign_upload, model="minilm", task="embed")
+        with pytest.raises(NotFoundError):
+            bulk.upload(path, upload_id=foreign_upload)
+        assert bulk.list() == []
+        own = bulk.submit(path, model="minilm", task="embed", request_id="same")
+        assert own.id != foreign.id
+        assert bulk.wait(own.id).succeeded == 1
+        assert [job.id for job in bulk.list()] == [own.id]

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from penstock_kernels import TokenRows
 from penstock_server.bulk.database import Database
-from penstock_server.bulk.export import ExportOrder
+from penstock_server.bulk.export import DeliveryOrder, ExportOrder
 from penstock_server.bulk.file_process import carry_out
 from penstock_server.bulk.inputs import InputOrder
 from penstock_server.bulk.journal import JobStore
 from penstock_server.bulk.limits import BulkLimits
+from penstock_server.bulk.retry import RetryOrder
 from penstock_server.bulk.uploads import UploadStore
 from penstock_server.domain.answer import Vectors
 from penstock_server.domain.errors import EngineFailed, Overloaded, PenstockError, UnknownModel
@@ -66,7 +67,13 @@ class DirectFiles:
     async def materialise(self, order: InputOrder) -> int:
         return carry_out(order)
 
+    async def retry(self, order: RetryOrder) -> int:
+        return carry_out(order)
+
     async def export(self, order: ExportOrder) -> None:
+        carry_out(order)
+
+    async def deliver(self, order: DeliveryOrder) -> None:
         carry_out(order)
 
 

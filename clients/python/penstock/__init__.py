@@ -62,6 +62,7 @@ if TYPE_CHECKING:
         ScoreFunction,
         StreamOrder,
         Task,
+        TimeWindow,
         Truncation,
     )
     from penstock.stream import SentenceRange, StreamAppend, StreamResult, StreamText
@@ -87,7 +88,7 @@ _HOMES = {
     "models": "CostTable HealthStatus Model ModelVersion",
     "options": (
         "Aggregation FileFormat JobState LaneKind ModelState OverloadPolicy RequestClass RowSelection "
-        "ScoreFunction StreamOrder Task Truncation"
+        "ScoreFunction StreamOrder Task TimeWindow Truncation"
     ),
     "stream": "SentenceRange StreamAppend StreamResult StreamText",
     "vectors": "Embedding Embeddings",
@@ -142,6 +143,7 @@ __all__ = [
     "TagLists",
     "Task",
     "TaskNotSupportedError",
+    "TimeWindow",
     "Timings",
     "Tokenizations",
     "Tokens",

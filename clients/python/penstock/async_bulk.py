@@ -21,6 +21,7 @@ from penstock.jobs import (
     job_call,
     list_jobs,
     results_request,
+    retry_job,
     rows_of,
     spec_of,
 )
@@ -80,9 +81,9 @@ class AsyncBulk:
         return await self._wire.run(upload(Path(path), upload_id, progress))
 
     async def create(
-        self, upload_id: str, *, model: str, task: Task | str, **options: Unpack[JobOptions]
+        self, upload_id: str = "", *, model: str, task: Task | str, **options: Unpack[JobOptions]
     ) -> Job:
-        """Starts a job over a complete upload."""
+        """Starts a job over a complete upload, or over the file that ``input_url`` names."""
         spec = spec_of(upload_id, model, task, options)
         return await self._wire.run(create_job(spec, options.get("request_id", ""), self._timeout_s))
 
@@ -105,6 +106,20 @@ class AsyncBulk:
     async def cancel(self, job_id: str) -> Job:
         """Ends a job, keeping what is done; no effect on a job that has ended."""
         return await self._wire.run(job_call(CANCEL_JOB, job_id, self._timeout_s))
+
+    async def retry_failed(self, job_id: str, *, request_id: str = "") -> Job:
+        """Starts a job over the failed rows of one that has ended.
+
+        Rows without keys get their numbers in the earlier job as such.
+
+        Args:
+            job_id: The job that has ended.
+            request_id: As in ``JobOptions``.
+
+        Raises:
+            WrongStateError: The job has not ended, or has no failed rows.
+        """
+        return await self._wire.run(retry_job(job_id, request_id, self._timeout_s))
 
     async def delete(self, job_id: str) -> None:
         """Removes a job that has ended, with its input and results."""

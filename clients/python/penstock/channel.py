@@ -15,6 +15,7 @@ _RETRIED = {
     "penstock.v1.InferenceService": ("Embed", "Classify", "Tag", "Rerank", "Tokenize", "Stream"),
     "penstock.v1.BulkService": (
         "GetUpload", "CreateJob", "GetJob", "ListJobs", "WatchJob", "ReadResults", "CancelJob",
+        "RetryFailedRows",
     ),
     "penstock.v1.ModelService": ("ListModels", "GetModel"),
     "grpc.health.v1.Health": ("Check",),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import uuid
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -21,8 +22,8 @@ from penstock.inputs import (
     row_options_of,
     tag_options_of,
 )
-from penstock.methods import CREATE_JOB, DELETE_JOB, LIST_JOBS
-from penstock.options import FileFormat, JobOptions, JobState, RowSelection, Task
+from penstock.methods import CREATE_JOB, DELETE_JOB, LIST_JOBS, RETRY_FAILED_ROWS
+from penstock.options import FileFormat, JobOptions, JobState, RowSelection, Task, TimeWindow
 from penstock.outcomes import Answer, answer_of
 from penstock.times import seconds_of
 from penstock.v1 import bulk_pb2, common_pb2
@@ -48,10 +49,17 @@ class Job:
         tokens: Tokens computed, padding not counted.
         rows_per_second: Rows done a second lately; 0 if unknown.
         time_left_s: Predicted time until all rows are done; None if unknown.
+        oldest_pending_s: How long the row that was begun first is under way; None if none is.
         display_name: The caller's own words for the job.
-        upload_id: The input.
+        upload_id: The input; empty if a URL names it.
+        input_url: The input, if it is no upload.
+        output_url: Folder that gets the result files; empty for none.
         weight: Its share of the time against the tenant's other jobs; 100 unless the caller said otherwise.
         expire_time: When it ends as EXPIRED unless all its rows are done; None for never.
+        not_before: No row is computed before; None for at once.
+        windows: Rows are computed only within these; none for at any time.
+        failed_rows_max: The job fails once more rows than this have; None for never.
+        retry_of: The job whose failed rows are its input; empty if the upload is.
         error: Why the job failed, or why the server paused it; None otherwise.
         create_time: When it was created.
         start_time: When its first row was computed; None before.
@@ -70,10 +78,17 @@ class Job:
     tokens: int
     rows_per_second: float
     time_left_s: float | None
+    oldest_pending_s: float | None
     display_name: str
     upload_id: str
+    input_url: str
+    output_url: str
     weight: int
     expire_time: datetime | None
+    not_before: datetime | None
+    windows: tuple[TimeWindow, ...]
+    failed_rows_max: int | None
+    retry_of: str
     error: PenstockError | None
     create_time: datetime | None
     start_time: datetime | None
@@ -106,10 +121,22 @@ class Job:
             tokens=progress.tokens,
             rows_per_second=progress.rows_per_second,
             time_left_s=seconds_of(progress.time_left) if progress.HasField("time_left") else None,
+            oldest_pending_s=seconds_of(progress.oldest_pending_age)
+            if progress.HasField("oldest_pending_age")
+            else None,
             display_name=spec.display_name,
             upload_id=spec.upload_id,
+            input_url=spec.input_url,
+            output_url=spec.output_url,
             weight=spec.weight,
             expire_time=_time_of(spec.expire_time) if spec.HasField("expire_time") else None,
+            not_before=_time_of(spec.not_before) if spec.HasField("not_before") else None,
+            windows=tuple(
+                TimeWindow(each.start_cron, each.duration.ToTimedelta(), each.time_zone or "UTC")
+                for each in spec.windows
+            ),
+            failed_rows_max=spec.failed_rows_max if spec.HasField("failed_rows_max") else None,
+            retry_of=spec.retry_of,
             error=of_status(message.error) if message.HasField("error") else None,
             create_time=_time_of(message.create_time) if message.HasField("create_time") else None,
             start_time=_time_of(message.start_time) if message.HasField("start_time") else None,
@@ -162,12 +189,14 @@ class RowResult:
         key: The row's value in the key column; None without one, or where it is null.
         answer: The row's vector, labels or spans.
         error: Why the row failed.
+        carried: The row's carried columns; empty without any.
     """
 
     row: int
     key: str | int | None
     answer: Answer | None
     error: PenstockError | None
+    carried: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def embedding(self) -> Embedding | None:
@@ -191,27 +220,37 @@ class RowResult:
         key = None if keyed is None else message.string_key if keyed == "string_key" else message.int_key
         outcome = message.WhichOneof("outcome")
         error = of_status(message.error) if outcome == "error" else None
-        return cls(message.row, key, answer_of(message), error)
+        carried: dict[str, Any] = json.loads(message.carried) if message.carried else {}
+        return cls(message.row, key, answer_of(message), error, carried)
 
 
 def spec_of(upload_id: str, model: str, task: Task | str, options: JobOptions) -> bulk_pb2.JobSpec:
     """Builds the message that says what a job computes."""
-    return bulk_pb2.JobSpec(
+    spec = bulk_pb2.JobSpec(
         model=model_of(model, options.get("version", "")),
         task=cast(common_pb2.Task.ValueType, number_of(Task, task)),
-        upload_id=upload_id,
         input_format=cast(bulk_pb2.FileFormat.ValueType, number_of(FileFormat, options.get("input_format"))),
         text_column=options.get("text_column") or "",
         text_pair_column=options.get("text_pair_column") or "",
         key_column=options.get("key_column") or "",
+        carry_columns=options.get("carry_columns", ()),
         options=row_options_of(options),
         embed=embed_options_of(options),
         classify=classify_options_of(options),
         tag=tag_options_of(options),
         display_name=options.get("display_name", ""),
         weight=options.get("weight") or 0,
+        not_before=stamp_of(options.get("not_before")),
+        windows=[_window_of(window) for window in options.get("windows", ())],
+        failed_rows_max=options.get("failed_rows_max"),
         expire_time=stamp_of(options.get("expire_time")),
+        output_url=options.get("output_url", ""),
     )
+    if options.get("input_url"):
+        spec.input_url = options.get("input_url", "")
+    else:
+        spec.upload_id = upload_id
+    return spec
 
 
 def create_job(spec: bulk_pb2.JobSpec, request_id: str, timeout_s: float | None) -> Exchange[Job]:
@@ -224,6 +263,13 @@ def create_job(spec: bulk_pb2.JobSpec, request_id: str, timeout_s: float | None)
 def job_call(method: Method[Any, Any], job_id: str, timeout_s: float | None) -> Exchange[Job]:
     """Makes one of the calls that name a job and answer with it."""
     response = yield from ask(method, method.request(job_id=job_id), Deadline(timeout_s))
+    return Job.of(response.job)
+
+
+def retry_job(job_id: str, request_id: str, timeout_s: float | None) -> Exchange[Job]:
+    """Starts a job over another one's failed rows; the request id is as in `create_job`."""
+    request = bulk_pb2.RetryFailedRowsRequest(job_id=job_id, request_id=request_id or uuid.uuid4().hex)
+    response = yield from ask(RETRY_FAILED_ROWS, request, Deadline(timeout_s))
     return Job.of(response.job)
 
 
@@ -272,6 +318,12 @@ def file_request(
     request = results_request(job_id, 0, selection)
     request.format = cast(bulk_pb2.FileFormat.ValueType, number_of(FileFormat, file_format))
     return request
+
+
+def _window_of(window: TimeWindow) -> bulk_pb2.TimeWindow:
+    message = bulk_pb2.TimeWindow(start_cron=window.start, time_zone=window.time_zone)
+    message.duration.FromTimedelta(window.duration)
+    return message
 
 
 def stamp_of(moment: datetime | None) -> Timestamp | None:

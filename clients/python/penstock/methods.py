@@ -28,6 +28,9 @@ READ_RESULTS = Method(f"{_BULK}/ReadResults", bulk_pb2.ReadResultsRequest, bulk_
 PAUSE_JOB = Method(f"{_BULK}/PauseJob", bulk_pb2.PauseJobRequest, bulk_pb2.PauseJobResponse)
 RESUME_JOB = Method(f"{_BULK}/ResumeJob", bulk_pb2.ResumeJobRequest, bulk_pb2.ResumeJobResponse)
 CANCEL_JOB = Method(f"{_BULK}/CancelJob", bulk_pb2.CancelJobRequest, bulk_pb2.CancelJobResponse)
+RETRY_FAILED_ROWS = Method(
+    f"{_BULK}/RetryFailedRows", bulk_pb2.RetryFailedRowsRequest, bulk_pb2.RetryFailedRowsResponse
+)
 DELETE_JOB = Method(f"{_BULK}/DeleteJob", bulk_pb2.DeleteJobRequest, bulk_pb2.DeleteJobResponse)
 
 LIST_MODELS = Method(f"{_MODEL}/ListModels", model_pb2.ListModelsRequest, model_pb2.ListModelsResponse)

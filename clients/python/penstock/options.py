@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Self, TypedDict
 
@@ -110,6 +112,7 @@ class FileFormat(WireEnum):
     CSV = "csv", 2
     PARQUET = "parquet", 3
     ARROW = "arrow", 4
+    OPENAI_BATCH = "openai_batch", 5
 
 
 class RowSelection(WireEnum):
@@ -225,6 +228,21 @@ class StreamOptions(CallOptions, TaskOptions, total=False):
     text_timeout_s: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class TimeWindow:
+    """A window of time that comes again, such as a night.
+
+    Attributes:
+        start: When it begins, as five cron fields: minute, hour, day of month, month, day of week.
+        duration: How long it lasts, from one minute to seven days.
+        time_zone: IANA name of the zone that ``start`` is in.
+    """
+
+    start: str
+    duration: timedelta
+    time_zone: str = "UTC"
+
+
 class JobOptions(RowOptions, TaskOptions, total=False):
     """Options of a job, beside its input and task.
 
@@ -232,11 +250,17 @@ class JobOptions(RowOptions, TaskOptions, total=False):
         text_column: Column that holds the text; unset is "text".
         text_pair_column: Column that holds the second text of a pair.
         key_column: Column that is carried to the results to join by.
+        carry_columns: Further columns that are carried to the results.
         input_format: Format of the input; unset is told by the file name's ending.
+        input_url: A file that the server reads instead of an upload, where its operator allows that.
+        output_url: A folder that gets the result files (Parquet), where the server's operator allows that.
         display_name: The caller's own words for the job, shown in lists.
         weight: Its share of the time against the tenant's other jobs, from 1 to 1,000; unset is 100.
         expire_time: When the job ends as EXPIRED unless all its rows are done; finished rows are kept. A time
             without a zone is local.
+        not_before: No row is computed before this time. A time without a zone is local.
+        windows: Rows are computed only within these windows; unset: at any time.
+        failed_rows_max: The job fails once more rows than this have; unset: it never does.
         request_id: The caller's own id of the submission: a second one with the same id returns the
             first's job. Unset: a random one, which makes the client's own retries safe.
     """
@@ -244,8 +268,14 @@ class JobOptions(RowOptions, TaskOptions, total=False):
     text_column: str
     text_pair_column: str
     key_column: str
+    carry_columns: Sequence[str]
     input_format: FileFormat | str | None
+    input_url: str
+    output_url: str
     display_name: str
     weight: int | None
     expire_time: datetime | None
+    not_before: datetime | None
+    windows: Sequence[TimeWindow]
+    failed_rows_max: int | None
     request_id: str

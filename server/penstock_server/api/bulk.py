@@ -15,10 +15,11 @@ from penstock_server.api import bulk_codec
 from penstock_server.api.callers import CallerReader
 from penstock_server.api.deadlines import Context
 from penstock_server.api.messages import Messages
+from penstock_server.bulk.journal import no_job
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.bulk.uploads import Upload as UploadState
-from penstock_server.bulk.uploads import UploadSession, UploadStore
-from penstock_server.domain.errors import Draining, InvalidRequest, NotBuilt, WrongState
+from penstock_server.bulk.uploads import UploadSession, UploadStore, no_upload
+from penstock_server.domain.errors import Draining, InvalidRequest
 from penstock_server.domain.job import FileFormat, RowSelection
 from penstock_server.runtime.job_results import in_thread
 from penstock_server.runtime.jobs import JobRunner
@@ -43,7 +44,7 @@ class BulkServicer(bulk_pb2_grpc.BulkServiceServicer):
         """Takes a file in chunks; what came before an error is kept."""
         messages = Messages(request_iterator, self._jobs.draining)
         try:
-            upload = await self._receive(messages)
+            upload = await self._receive(messages, self._callers.proven_tenant(context))
         finally:
             await messages.close()
         return bulk_pb2.UploadResponse(upload=bulk_codec.upload_to_proto(upload))
@@ -52,27 +53,30 @@ class BulkServicer(bulk_pb2_grpc.BulkServiceServicer):
         self, request: bulk_pb2.GetUploadRequest, context: Context
     ) -> bulk_pb2.GetUploadResponse:
         """Tells how much of an upload is safe on disk."""
-        upload = await self._upload(request.upload_id, "upload_id")
+        upload = await self._upload(request.upload_id, "upload_id", self._callers.proven_tenant(context))
         return bulk_pb2.GetUploadResponse(upload=bulk_codec.upload_to_proto(upload))
 
     async def CreateJob(  # noqa: N802 - gRPC's name
         self, request: bulk_pb2.CreateJobRequest, context: Context
     ) -> bulk_pb2.CreateJobResponse:
         """Starts a job over a complete upload."""
-        bulk_codec.bounded(request.request_id, "request_id", self._limits.id_bytes_max)
-        # Checked first: a source of a later release leaves the upload's id empty.
+        request_id = self._request_id(request.request_id, context)
         bulk_codec.check_built(request.spec)
-        upload = await self._upload(request.spec.upload_id, "spec.upload_id")
-        spec = bulk_codec.spec_from_proto(request.spec, upload.file_name, self._limits)
+        tenant = self._callers.proven_tenant(context)
+        if request.spec.WhichOneof("source") == "input_url":
+            file_name = request.spec.input_url.rpartition("/")[2]
+        else:
+            file_name = (await self._upload(request.spec.upload_id, "spec.upload_id", tenant)).file_name
+        spec = bulk_codec.spec_from_proto(request.spec, file_name, self._limits)
         spec = replace(spec, options=self._callers.options_of(spec.options, context))
-        job = await self._jobs.create(spec, request.request_id)
+        job = await self._jobs.create(spec, request_id)
         return bulk_pb2.CreateJobResponse(job=bulk_codec.job_to_proto(job))
 
     async def GetJob(  # noqa: N802 - gRPC's name
         self, request: bulk_pb2.GetJobRequest, context: Context
     ) -> bulk_pb2.GetJobResponse:
         """Tells a job's state and progress."""
-        job = await self._jobs.get(self._id(request.job_id))
+        job = await self._jobs.get(await self._own_job(request.job_id, context))
         return bulk_pb2.GetJobResponse(job=bulk_codec.job_to_proto(job))
 
     async def ListJobs(  # noqa: N802 - gRPC's name
@@ -86,7 +90,8 @@ class BulkServicer(bulk_pb2_grpc.BulkServiceServicer):
         page_size = request.page_size or self._limits.page_jobs_default
         states = {bulk_codec.state_from_proto(number) for number in request.states}
         bulk_codec.bounded(request.page_token, "page_token", self._limits.id_bytes_max)
-        page = await self._jobs.page(page_size, request.page_token, states)
+        tenant = self._callers.proven_tenant(context)
+        page = await self._jobs.page(page_size, request.page_token, states, tenant)
         return bulk_pb2.ListJobsResponse(
             jobs=[bulk_codec.job_to_proto(job) for job in page.jobs], next_page_token=page.next_page_token
         )
@@ -103,7 +108,8 @@ class BulkServicer(bulk_pb2_grpc.BulkServiceServicer):
                 f"must be from {limits.watch_interval_ms_min:,} to {limits.watch_interval_ms_max:,} "
                 "(0: the default)",
             )
-        watched = self._jobs.watch(self._id(request.job_id), interval_ms / _MILLISECONDS)
+        job_id = await self._own_job(request.job_id, context)
+        watched = self._jobs.watch(job_id, interval_ms / _MILLISECONDS)
         async with aclosing(watched) as jobs:
             async for job in jobs:
                 yield bulk_pb2.WatchJobResponse(job=bulk_codec.job_to_proto(job))
@@ -112,7 +118,7 @@ class BulkServicer(bulk_pb2_grpc.BulkServiceServicer):
         self, request: bulk_pb2.ReadResultsRequest, context: Context
     ) -> AsyncGenerator[bulk_pb2.ReadResultsResponse]:
         """Sends finished rows, or the bytes of a result file."""
-        job_id = self._id(request.job_id)
+        job_id = await self._own_job(request.job_id, context)
         selection = bulk_codec.selection_from_proto(request.selection)
         file_format = bulk_codec.result_format_from_proto(request.format)
         for name, value in (("start_row", request.start_row), ("rows_max", request.rows_max)):
@@ -133,54 +139,44 @@ class BulkServicer(bulk_pb2_grpc.BulkServiceServicer):
         self, request: bulk_pb2.PauseJobRequest, context: Context
     ) -> bulk_pb2.PauseJobResponse:
         """Stops computing rows, keeping what is done."""
-        job = await self._jobs.pause(self._id(request.job_id))
+        job = await self._jobs.pause(await self._own_job(request.job_id, context))
         return bulk_pb2.PauseJobResponse(job=bulk_codec.job_to_proto(job))
 
     async def ResumeJob(  # noqa: N802 - gRPC's name
         self, request: bulk_pb2.ResumeJobRequest, context: Context
     ) -> bulk_pb2.ResumeJobResponse:
         """Goes on with a paused job."""
-        job = await self._jobs.resume(self._id(request.job_id))
+        job = await self._jobs.resume(await self._own_job(request.job_id, context))
         return bulk_pb2.ResumeJobResponse(job=bulk_codec.job_to_proto(job))
 
     async def RetryFailedRows(  # noqa: N802 - gRPC's name
         self, request: bulk_pb2.RetryFailedRowsRequest, context: Context
     ) -> bulk_pb2.RetryFailedRowsResponse:
-        """Refused in this release, after what will be refused in any."""
-        job_id = self._id(request.job_id)
-        bulk_codec.bounded(request.request_id, "request_id", self._limits.id_bytes_max)
-        job = await self._jobs.get(job_id)
-        if not job.state.has_ended:
-            raise WrongState(
-                f"Job {job_id} is {job.state.name}; wait until it has ended, or cancel it.",
-                job_id=job_id,
-                state=job.state.name,
-            )
-        raise NotBuilt(
-            "Trying failed rows again is not in this release; read them with ReadResults "
-            "(ROW_SELECTION_FAILED) and make a job over a file of them."
-        )
+        """Starts a job over the failed rows of one that has ended."""
+        job_id = await self._own_job(request.job_id, context)
+        job = await self._jobs.retry(job_id, self._request_id(request.request_id, context))
+        return bulk_pb2.RetryFailedRowsResponse(job=bulk_codec.job_to_proto(job))
 
     async def CancelJob(  # noqa: N802 - gRPC's name
         self, request: bulk_pb2.CancelJobRequest, context: Context
     ) -> bulk_pb2.CancelJobResponse:
         """Ends a job, keeping what is done."""
-        job = await self._jobs.cancel(self._id(request.job_id))
+        job = await self._jobs.cancel(await self._own_job(request.job_id, context))
         return bulk_pb2.CancelJobResponse(job=bulk_codec.job_to_proto(job))
 
     async def DeleteJob(  # noqa: N802 - gRPC's name
         self, request: bulk_pb2.DeleteJobRequest, context: Context
     ) -> bulk_pb2.DeleteJobResponse:
         """Removes a job that has ended, with its input and results."""
-        await self._jobs.delete(self._id(request.job_id))
+        await self._jobs.delete(await self._own_job(request.job_id, context))
         return bulk_pb2.DeleteJobResponse()
 
-    async def _receive(self, messages: Messages[bulk_pb2.UploadRequest]) -> UploadState:
+    async def _receive(self, messages: Messages[bulk_pb2.UploadRequest], tenant: str | None) -> UploadState:
         session: UploadSession | None = None
         try:
             async for request in messages:
                 if session is None:
-                    session = await self._open(request)
+                    session = await self._open(request, tenant)
                 else:
                     await _append(session, request)
             if messages.is_cut:
@@ -192,16 +188,16 @@ class BulkServicer(bulk_pb2_grpc.BulkServiceServicer):
             if session is not None:
                 await asyncio.shield(asyncio.to_thread(session.close))
 
-    async def _open(self, request: bulk_pb2.UploadRequest) -> UploadSession:
+    async def _open(self, request: bulk_pb2.UploadRequest, tenant: str | None) -> UploadSession:
         if request.WhichOneof("message") != "header":
             raise InvalidRequest.of_field("header", "is required as the first message of an upload")
         header = request.header
         crc32c = header.crc32c if header.HasField("crc32c") else None
         if header.upload_id:
-            upload_id = self._id(header.upload_id, "header.upload_id")
-            begin = partial(self._uploads.resume, upload_id, header.size_bytes, crc32c)
+            upload = await self._upload(header.upload_id, "header.upload_id", tenant)
+            begin = partial(self._uploads.resume, upload.id, header.size_bytes, crc32c)
         else:
-            begin = partial(self._uploads.open, header.file_name, header.size_bytes, crc32c)
+            begin = partial(self._uploads.open, header.file_name, header.size_bytes, crc32c, tenant or "")
         opening = asyncio.ensure_future(asyncio.to_thread(begin))
         try:
             return await asyncio.shield(opening)
@@ -210,8 +206,26 @@ class BulkServicer(bulk_pb2_grpc.BulkServiceServicer):
             opening.add_done_callback(_close_opened)
             raise
 
-    async def _upload(self, upload_id: str, field: str) -> UploadState:
-        return await asyncio.to_thread(self._uploads.get, self._id(upload_id, field))
+    async def _upload(self, upload_id: str, field: str, tenant: str | None) -> UploadState:
+        """Reads an upload that the caller may know of."""
+        upload = await asyncio.to_thread(self._uploads.get, self._id(upload_id, field))
+        if tenant is not None and upload.tenant != tenant:
+            raise no_upload(upload_id)
+        return upload
+
+    async def _own_job(self, job_id: str, context: Context) -> str:
+        """The id of a job, if the caller may know of it."""
+        job_id = self._id(job_id)
+        tenant = self._callers.proven_tenant(context)
+        if tenant is not None and (await self._jobs.get(job_id)).spec.options.tenant != tenant:
+            raise no_job(job_id)
+        return job_id
+
+    def _request_id(self, request_id: str, context: Context) -> str:
+        """A caller's id of a request as the journal keeps it: tenants do not meet in them."""
+        bulk_codec.bounded(request_id, "request_id", self._limits.id_bytes_max)
+        tenant = self._callers.proven_tenant(context)
+        return request_id if tenant is None or not request_id else f"{tenant}/{request_id}"
 
     def _id(self, value: str, field: str = "job_id") -> str:
         return bulk_codec.required(value, field, self._limits.id_bytes_max)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import grpc
@@ -12,8 +12,10 @@ from google.rpc import error_details_pb2, status_pb2
 from penstock.v1 import bulk_pb2, common_pb2
 from penstock_server.api import codec
 from penstock_server.api.status import DOMAIN, STATUS_BY_ERROR
+from penstock_server.bulk.carried import check_carried
 from penstock_server.bulk.inputs import format_of_name
 from penstock_server.bulk.limits import BulkLimits
+from penstock_server.bulk.openai_input import batch_columns
 from penstock_server.bulk.parts import RowStatus
 from penstock_server.bulk.results import ResultRows
 from penstock_server.bulk.uploads import Upload
@@ -30,6 +32,7 @@ from penstock_server.domain.job import (
     JobState,
     RowFailure,
     RowSelection,
+    TimeWindow,
 )
 from penstock_server.domain.tasks import (
     OverloadPolicy,
@@ -44,11 +47,15 @@ _FORMATS: dict[int, FileFormat] = {
     bulk_pb2.FILE_FORMAT_JSONL: FileFormat.JSONL,
     bulk_pb2.FILE_FORMAT_CSV: FileFormat.CSV,
     bulk_pb2.FILE_FORMAT_PARQUET: FileFormat.PARQUET,
+    bulk_pb2.FILE_FORMAT_ARROW: FileFormat.ARROW,
+    bulk_pb2.FILE_FORMAT_OPENAI_BATCH: FileFormat.OPENAI_BATCH,
 }
 _FORMAT_NUMBERS: dict[FileFormat, bulk_pb2.FileFormat.ValueType] = {
     FileFormat.JSONL: bulk_pb2.FILE_FORMAT_JSONL,
     FileFormat.CSV: bulk_pb2.FILE_FORMAT_CSV,
     FileFormat.PARQUET: bulk_pb2.FILE_FORMAT_PARQUET,
+    FileFormat.ARROW: bulk_pb2.FILE_FORMAT_ARROW,
+    FileFormat.OPENAI_BATCH: bulk_pb2.FILE_FORMAT_OPENAI_BATCH,
 }
 _SELECTIONS: dict[int, RowSelection] = {
     bulk_pb2.ROW_SELECTION_UNSPECIFIED: RowSelection.ALL,
@@ -116,21 +123,48 @@ def spec_from_proto(message: bulk_pb2.JobSpec, file_name: str, limits: BulkLimit
             classify=codec.classify_options_from_proto(message.classify),
         ),
         upload_id=message.upload_id,
+        input_url=bounded(message.input_url, "spec.input_url", limits.url_bytes_max),
+        output_url=bounded(message.output_url, "spec.output_url", limits.url_bytes_max),
         input_format=input_format_from_proto(message.input_format, file_name),
-        columns=InputColumns(
-            text=_column(message.text_column, "spec.text_column", limits) or _DEFAULT_TEXT_COLUMN,
-            pair=_column(message.text_pair_column, "spec.text_pair_column", limits) or None,
-            key=_column(message.key_column, "spec.key_column", limits) or None,
-        ),
+        columns=_columns(message, file_name, limits),
         options=replace(options, request_class=RequestClass.BULK),
         vectors_as_numbers=codec.vector_format_from_proto(message.embed)
         == common_pb2.VECTOR_FORMAT_REPEATED_FLOAT,
         display_name=bounded(message.display_name, "spec.display_name", limits.display_name_bytes_max),
         weight=_weight(message.weight),
+        not_before_ns=_nanoseconds(message.not_before, "spec.not_before")
+        if message.HasField("not_before")
+        else None,
+        windows=tuple(
+            TimeWindow(window.start_cron, window.duration.seconds, window.time_zone)
+            for window in message.windows
+        ),
+        failed_rows_max=_failed_rows_max(message),
         expire_time_ns=_nanoseconds(message.expire_time, "spec.expire_time")
         if message.HasField("expire_time")
         else None,
     )
+
+
+def _columns(message: bulk_pb2.JobSpec, file_name: str, limits: BulkLimits) -> InputColumns:
+    if input_format_from_proto(message.input_format, file_name) is FileFormat.OPENAI_BATCH:
+        for name in ("text_column", "text_pair_column", "key_column", "carry_columns"):
+            if getattr(message, name):
+                raise InvalidRequest.of_field(
+                    f"spec.{name}", "must be empty: a batch file has its own fields"
+                )
+        return batch_columns()
+    return InputColumns(
+        text=_column(message.text_column, "spec.text_column", limits) or _DEFAULT_TEXT_COLUMN,
+        pair=_column(message.text_pair_column, "spec.text_pair_column", limits) or None,
+        key=_column(message.key_column, "spec.key_column", limits) or None,
+        carried=_carried(message.carry_columns, limits),
+    )
+
+
+def _carried(names: Sequence[str], limits: BulkLimits) -> tuple[str, ...]:
+    check_carried(names, limits)
+    return tuple(_column(name, "spec.carry_columns", limits) for name in names)
 
 
 def _weight(number: int) -> int:
@@ -139,6 +173,14 @@ def _weight(number: int) -> int:
             "spec.weight", f"must be from 1 to {WEIGHT_MAX:,} (0: {WEIGHT_DEFAULT})"
         )
     return number or WEIGHT_DEFAULT
+
+
+def _failed_rows_max(message: bulk_pb2.JobSpec) -> int | None:
+    if not message.HasField("failed_rows_max"):
+        return None
+    if message.failed_rows_max < 0:
+        raise InvalidRequest.of_field("spec.failed_rows_max", "must not be negative")
+    return message.failed_rows_max
 
 
 def _nanoseconds(timestamp: timestamp_pb2.Timestamp, field: str) -> int:
@@ -157,13 +199,7 @@ def check_built(spec: bulk_pb2.JobSpec) -> None:
         NotBuilt: Names the field.
     """
     present = {
-        "input_url": spec.WhichOneof("source") == "input_url",
-        "carry_columns": len(spec.carry_columns) > 0,
-        "output_url": spec.output_url != "",
-        "not_before": spec.HasField("not_before"),
-        "windows": len(spec.windows) > 0,
         "share_max": spec.share_max != 0,
-        "failed_rows_max": spec.HasField("failed_rows_max"),
         "options.explain": spec.options.explain,
         # Clients that send an empty message ask for nothing; the task itself is refused by the model.
         "tag": spec.tag.ByteSize() > 0 and spec.task != common_pb2.TASK_TAG,
@@ -206,8 +242,6 @@ def result_format_from_proto(number: int) -> FileFormat | None:
 
 
 def _format(number: int, field: str) -> FileFormat:
-    if number == bulk_pb2.FILE_FORMAT_ARROW:
-        raise NotBuilt(f"{field}: Arrow files are not in this release; use Parquet.", field=field)
     if number not in _FORMATS:
         raise InvalidRequest.of_field(field, f"{number} is not a known value")
     return _FORMATS[number]
@@ -264,7 +298,7 @@ def results_to_proto(
     step = _rows_per_message(rows, limits)
     for first in range(0, len(rows.indices), step):
         indices = rows.indices[first : first + step]
-        part = ResultRows(rows.start_row, indices, rows.part, rows.keys)
+        part = rows.some(indices)
         yield bulk_pb2.ReadResultsResponse(
             rows=_rows_to_proto(part, vector_format),
             next_row=rows.start_row + int(indices[-1]) + 1,
@@ -303,6 +337,7 @@ def _rows_to_proto(
             message.string_key = key
         elif key is not None:
             message.int_key = key
+        message.carried = (rows.carried[index] or b"").decode()
         failure = rows.part.failures.get(index)
         if failure is not None:
             message.error.CopyFrom(_failure_to_proto(failure))
@@ -328,14 +363,15 @@ def _status(
 
 
 def _spec_to_proto(spec: JobSpec) -> bulk_pb2.JobSpec:
-    return bulk_pb2.JobSpec(
+    message = bulk_pb2.JobSpec(
         model=common_pb2.ModelRef(name=spec.model.name, version=spec.model.version),
         task=codec.TASK_NUMBERS[spec.task.task],
-        upload_id=spec.upload_id,
+        output_url=spec.output_url,
         input_format=_FORMAT_NUMBERS[spec.input_format],
         text_column=spec.columns.text,
         text_pair_column=spec.columns.pair or "",
         key_column=spec.columns.key or "",
+        carry_columns=spec.columns.carried,
         options=_options_to_proto(spec.options),
         embed=_embed_to_proto(spec),
         classify=common_pb2.ClassifyOptions(
@@ -344,8 +380,24 @@ def _spec_to_proto(spec: JobSpec) -> bulk_pb2.JobSpec:
         ),
         display_name=spec.display_name,
         weight=spec.weight,
+        not_before=None if spec.not_before_ns is None else _timestamp(spec.not_before_ns),
+        windows=[
+            bulk_pb2.TimeWindow(
+                start_cron=window.start_cron,
+                duration=duration_pb2.Duration(seconds=window.duration_s),
+                time_zone=window.time_zone,
+            )
+            for window in spec.windows
+        ],
+        failed_rows_max=spec.failed_rows_max,
+        retry_of=spec.retry_of,
         expire_time=None if spec.expire_time_ns is None else _timestamp(spec.expire_time_ns),
     )
+    if spec.input_url:
+        message.input_url = spec.input_url
+    else:
+        message.upload_id = spec.upload_id
+    return message
 
 
 def _options_to_proto(options: RequestOptions) -> common_pb2.RequestOptions:
@@ -386,6 +438,10 @@ def _progress_to_proto(progress: JobProgress) -> bulk_pb2.JobProgress:
         time_left = duration_pb2.Duration()
         time_left.FromMilliseconds(int(progress.time_left_s * 1000))
         message.time_left.CopyFrom(time_left)
+    if progress.oldest_pending_s is not None:
+        oldest = duration_pb2.Duration()
+        oldest.FromMilliseconds(int(progress.oldest_pending_s * 1000))
+        message.oldest_pending_age.CopyFrom(oldest)
     return message
 
 

@@ -46,11 +46,23 @@ class CallerReader:
         tenant = self._tenant(options, context)
         return options if tenant == options.tenant else replace(options, tenant=tenant)
 
+    def proven_tenant(self, context: Context) -> str | None:
+        """The tenant as a certificate names it, who may know of its own jobs only; None if nobody shows one.
+
+        Raises:
+            InvalidRequest: The name is too long or has characters that cannot be printed.
+        """
+        if not self._has_certificates:
+            return None
+        names = cast("Mapping[str, list[bytes]]", context.auth_context()).get(_COMMON_NAME, ())
+        for name in names:
+            return checked_tenant(name.decode(errors="replace"), "the certificate's common name")
+        return None
+
     def _tenant(self, options: RequestOptions, context: Context) -> str:
-        if self._has_certificates:
-            names = cast("Mapping[str, list[bytes]]", context.auth_context()).get(_COMMON_NAME, ())
-            for name in names:
-                return checked_tenant(name.decode(errors="replace"), "the certificate's common name")
+        proven = self.proven_tenant(context)
+        if proven is not None:
+            return proven
         for key, value in context.invocation_metadata() or ():
             if key == TENANT_KEY and value:
                 text = value if isinstance(value, str) else value.decode(errors="replace")

@@ -18,13 +18,15 @@ from penstock_server.domain.errors import Draining, InvalidRequest, PenstockErro
 from penstock_server.observability.observer import SILENT, Observer
 from penstock_server.runtime.clock import Clock
 
-_OUR_METHODS = "/penstock.v1."
+_OUR_METHODS = ("/penstock.v1.", "/google.longrunning.")
 # What may still be asked of a server that is shutting down.
 _ALLOWED_WHILE_DRAINING = frozenset(
     {
         "/penstock.v1.BulkService/GetJob",
         "/penstock.v1.BulkService/ListJobs",
         "/penstock.v1.BulkService/GetUpload",
+        "/google.longrunning.Operations/GetOperation",
+        "/google.longrunning.Operations/ListOperations",
     }
 )
 

@@ -7,14 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from google.longrunning import operations_pb2_grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from penstock.v1 import bulk_pb2_grpc, inference_pb2_grpc, model_pb2_grpc
+from penstock_server.api.bulk import BulkServicer
 from penstock_server.api.health import SERVICES, HealthReporter
 from penstock_server.api.interceptors import EdgeInterceptor
+from penstock_server.api.operations import OperationsServicer
 from penstock_server.config import ServerConfig, TlsConfig
 from penstock_server.domain.errors import InvalidRequest
+
+_OPERATIONS = "google.longrunning.Operations"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +27,7 @@ class Services:
     """What the server answers."""
 
     inference: inference_pb2_grpc.InferenceServiceServicer
-    bulk: bulk_pb2_grpc.BulkServiceServicer
+    bulk: BulkServicer
     models: model_pb2_grpc.ModelServiceServicer
     health: HealthReporter
 
@@ -55,10 +60,13 @@ def build_server(
     )
     inference_pb2_grpc.add_InferenceServiceServicer_to_server(services.inference, server)
     bulk_pb2_grpc.add_BulkServiceServicer_to_server(services.bulk, server)
+    operations: Any = operations_pb2_grpc
+    operations.add_OperationsServicer_to_server(OperationsServicer(services.bulk), server)
     model_pb2_grpc.add_ModelServiceServicer_to_server(services.models, server)
     untyped: Any = health_pb2_grpc
     untyped.add_HealthServicer_to_server(services.health.servicer, server)
-    reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    names = (*SERVICES, _OPERATIONS, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server)
     return server, _bind(server, config)
 
 

@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from penstock_server.bulk.carried import carried_of
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.bulk.rows import BadValue, InputRow, checked_key, checked_text
+from penstock_server.bulk.unpacked import open_text
 from penstock_server.domain.errors import InvalidRequest
 from penstock_server.domain.job import InputColumns, RowFailure
 
-_BOM = b"\xef\xbb\xbf"
 _BYTES = "latin-1"
 
 
@@ -47,13 +48,11 @@ def read_csv(path: Path, columns: InputColumns, limits: BulkLimits) -> Iterator[
     """Yields the rows of a CSV file. Blank lines are no rows; keys stay text exactly as written.
 
     Raises:
-        InvalidRequest: No header, no such column, or quotes that do not close.
+        InvalidRequest: No header, no such column, quotes that do not close, or no way to unpack it.
     """
     # The module's own bound is for the whole process; validation runs in one of its own.
     csv.field_size_limit(max(csv.field_size_limit(), limits.line_bytes_max))
-    with path.open("rb") as file:
-        if file.read(len(_BOM)) != _BOM:
-            file.seek(0)
+    with open_text(path, limits) as file:
         lines = _Lines(file, limits.line_bytes_max)
         reader = csv.reader(lines, strict=True)
         header = _header(reader)
@@ -99,23 +98,26 @@ class _Columns:
         self._text = _place(header, columns.text)
         self._pair = _place(header, columns.pair) if columns.pair is not None else None
         self._key = _place(header, columns.key) if columns.key is not None else None
+        self._carried = {name: _place(header, name) for name in columns.carried}
 
     def row(self, record: list[str], line: int, limits: BulkLimits) -> InputRow:
         """Picks and checks the chosen columns of a record."""
         if len(record) != self._width:
             message = f"Line {line} has {len(record)} columns; the header has {self._width}."
             return InputRow(None, failure=RowFailure("BAD_CSV", message))
-        key = pair = None
+        key = pair = carried = None
         try:
             if self._key is not None:
                 key = checked_key(record[self._key].encode(_BYTES), str(self._names.key), limits)
+            values = {name: record[place].encode(_BYTES) for name, place in self._carried.items()}
+            carried = carried_of(values, self._names.carried, limits)
             text = checked_text(record[self._text].encode(_BYTES), self._names.text, limits)
             if self._pair is not None:
                 pair = checked_text(record[self._pair].encode(_BYTES), str(self._names.pair), limits)
         except BadValue as bad:
             failure = RowFailure(bad.failure.code, f"Line {line}: {bad.failure.message}")
-            return InputRow(None, key=key, failure=failure)
-        return InputRow(text, pair, key)
+            return InputRow(None, key=key, failure=failure, carried=carried)
+        return InputRow(text, pair, key, carried=carried)
 
 
 def _place(header: list[str], name: str) -> int:

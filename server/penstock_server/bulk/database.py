@@ -11,7 +11,7 @@ from typing import Any
 
 from penstock_server.domain.errors import StorageFull, WrongState
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _FIRST_SCHEMA = """
 CREATE TABLE uploads (
@@ -65,6 +65,12 @@ _MIGRATIONS = {
     1: """
 ALTER TABLE jobs ADD COLUMN expires_ns INTEGER;
 CREATE INDEX jobs_by_expiry ON jobs (expires_ns) WHERE expires_ns IS NOT NULL AND ended_ns IS NULL;
+""",
+    2: """
+ALTER TABLE uploads ADD COLUMN tenant TEXT NOT NULL DEFAULT '';
+ALTER TABLE jobs ADD COLUMN tenant TEXT NOT NULL DEFAULT '';
+UPDATE jobs SET tenant = coalesce(json_extract(CAST(spec AS TEXT), '$.options.tenant'), '');
+CREATE INDEX jobs_by_tenant ON jobs (tenant, sequence);
 """,
 }
 

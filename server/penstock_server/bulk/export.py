@@ -1,13 +1,14 @@
-"""Writes result files: JSONL or Parquet, in input order, with the input's keys.
+"""Writes result files: JSONL, Parquet or OpenAI's batch lines, in input order, with the input's keys.
 
-Columns are row, key (if the job has keys), then the answer (``embedding``, or ``labels`` as a list of label
-and score), then ``error_code`` and ``error``. A file of succeeded rows leaves the error columns out, a file
-of failed rows the answer. Runs in constant memory and is fit for a process of its own.
+Columns are row, key (if the job has keys), carried columns of the input, then the answer (``embedding``, or
+``labels`` as a list of label and score), then ``error_code`` and ``error``. A file of succeeded rows leaves
+the error columns out, a file of failed rows the answer. Runs in constant memory and is fit for a process of
+its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock_server.bulk.arrow import pa, pc, pq
+from penstock_server.bulk.carried import RESERVED, CarriedTypes, column_of, members_of
 from penstock_server.bulk.durable import replacing
 from penstock_server.bulk.folder import JobFolder
 from penstock_server.bulk.journal import WindowRecord
 from penstock_server.bulk.parts import RowStatus
+from penstock_server.bulk.places import Place
 from penstock_server.bulk.results import ResultRows, read_results
 from penstock_server.bulk.rows import Key
 from penstock_server.bulk.spool import Spool
@@ -40,7 +43,9 @@ class ExportOrder:
         windows: Its windows in the journal, in order.
         task: What the job computed.
         has_keys: Whether the job has a key column.
-        file_format: JSONL or PARQUET.
+        carried: Further columns of the input.
+        model: The model's name.
+        file_format: JSONL, PARQUET or OPENAI_BATCH.
         selection: Which rows.
     """
 
@@ -48,8 +53,18 @@ class ExportOrder:
     windows: tuple[WindowRecord, ...]
     task: Task
     has_keys: bool
+    carried: tuple[str, ...]
+    model: str
     file_format: FileFormat
     selection: RowSelection
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryOrder:
+    """Which result files are to be copied where; picklable."""
+
+    paths: tuple[Path, ...]
+    folder: Place
 
 
 def export(order: ExportOrder) -> Path:
@@ -66,20 +81,25 @@ def export(order: ExportOrder) -> Path:
     rows = read_results(folder, order.windows, has_ended=True, selection=order.selection)
     with replacing(path) as temporary:
         if order.file_format is FileFormat.JSONL:
-            _write_jsonl(temporary, rows, has_keys=order.has_keys)
+            _write_jsonl(temporary, rows, order.carried, has_keys=order.has_keys)
+        elif order.file_format is FileFormat.OPENAI_BATCH:
+            _write_openai(temporary, rows, folder.path.name, order.model)
         else:
             _write_parquet(temporary, rows, _parquet_schema(order, folder))
     return path
 
 
-def _write_jsonl(path: Path, rows: Iterator[ResultRows], *, has_keys: bool) -> None:
+def _write_jsonl(path: Path, rows: Iterator[ResultRows], carried: Sequence[str], *, has_keys: bool) -> None:
     encoder = msgspec.json.Encoder()
     with path.open("wb") as file:
         for chunk in rows:
             answers = _json_answers(chunk)
-            for index in chunk.indices.tolist():
+            indices: list[int] = chunk.indices.tolist()
+            for index in indices:
                 head = {"row": chunk.start_row + index}
                 line = encoder.encode({**head, "key": chunk.keys[index]} if has_keys else head)
+                if carried:
+                    line = line[:-1] + b"," + members_of(chunk.carried[index], carried) + b"}"
                 failure = chunk.part.failures.get(index)
                 if failure is not None:
                     error = {"code": failure.code, "message": failure.message}
@@ -87,6 +107,34 @@ def _write_jsonl(path: Path, rows: Iterator[ResultRows], *, has_keys: bool) -> N
                 else:
                     rest = next(answers)
                 file.write(line[:-1] + b"," + rest + b"}\n")
+
+
+def _write_openai(path: Path, rows: Iterator[ResultRows], job_id: str, model: str) -> None:
+    """Writes a line for each row as OpenAI's batch API does: a response of 200, or of 400 with the error."""
+    encoder = msgspec.json.Encoder()
+    body_end = b'}],"model":' + encoder.encode(model) + b'}},"error":null}\n'
+    with path.open("wb") as file:
+        for chunk in rows:
+            answers = _json_answers(chunk)
+            for index in chunk.indices.tolist():
+                request_id = f"{job_id}-{chunk.start_row + index}"
+                head = encoder.encode({"id": request_id, "custom_id": chunk.keys[index]})[:-1]
+                failure = chunk.part.failures.get(index)
+                status = 200 if failure is None else 400
+                head += b',"response":{"status_code":%d,"request_id":"%b","body":' % (
+                    status,
+                    request_id.encode(),
+                )
+                if failure is None:
+                    start = b'{"object":"list","data":[{"object":"embedding","index":0,'
+                    file.write(head + start + next(answers) + body_end)
+                else:
+                    error = {
+                        "message": failure.message,
+                        "type": "invalid_request_error",
+                        "code": failure.code,
+                    }
+                    file.write(head + encoder.encode({"error": error}) + b'},"error":null}\n')
 
 
 def _json_answers(rows: ResultRows) -> Iterator[bytes]:
@@ -132,6 +180,8 @@ def _parquet_schema(order: ExportOrder, folder: JobFolder) -> Any:
     fields: list[Any] = [pa.field("row", pa.int64(), nullable=False)]
     if order.has_keys:
         fields.append(pa.field("key", _key_type(folder)))
+    if order.carried:
+        fields += _carried_fields(folder, order.carried)
     if order.selection is not RowSelection.FAILED:
         if order.task is Task.EMBED:
             fields.append(pa.field("embedding", pa.list_(pa.float32())))
@@ -152,8 +202,20 @@ def _key_type(folder: JobFolder) -> Any:
     return pa.int64() if has_numbers and not has_texts else pa.string()
 
 
+def _carried_fields(folder: JobFolder, names: Sequence[str]) -> list[Any]:
+    types = CarriedTypes(names)
+    spool = Spool(folder.spool_path)
+    try:
+        for number in range(spool.windows):
+            for row in spool.carried(number):
+                types.see(row)
+    finally:
+        spool.close()
+    return [pa.field(name, types.type_of(name)) for name in names]
+
+
 def _parquet_column(field: Any, rows: ResultRows) -> Any:
-    indices = rows.indices.tolist()
+    indices: list[int] = rows.indices.tolist()
     if field.name == "row":
         return pa.array(rows.indices + rows.start_row)
     if field.name == "key":
@@ -168,6 +230,8 @@ def _parquet_column(field: Any, rows: ResultRows) -> Any:
             for failure in failures
         ]
         return pa.array(texts, type=pa.string())
+    if field.name not in RESERVED:
+        return column_of([rows.carried[index] for index in indices], field.name, field.type)
     return _parquet_answers(field, rows)
 
 

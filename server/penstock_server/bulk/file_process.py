@@ -1,6 +1,7 @@
 """Entry of the file process: ``python -m penstock_server.bulk.file_process``.
 
-It takes one order, reads an input or writes a result file, answers with one line of JSON and ends. Parsing
+It takes one order (reads an input or failed rows, writes or delivers result files), answers with one line of
+JSON and ends. Parsing
 holds the interpreter for milliseconds at a time, which would stall the server's event loop from a thread; and
 a file that crashes a parser must not take the server with it.
 """
@@ -9,20 +10,26 @@ from __future__ import annotations
 
 import os
 import pickle
+import resource
 import sys
 import threading
 from typing import BinaryIO
 
 import msgspec
 
-from penstock_server.bulk.export import ExportOrder, export
+from penstock_server.bulk.export import DeliveryOrder, ExportOrder, export
 from penstock_server.bulk.inputs import InputOrder, materialise
+from penstock_server.bulk.places import deliver
+from penstock_server.bulk.retry import RetryOrder, spool_failed_rows
 from penstock_server.domain.errors import PenstockError
 
 _LOWEST_PRIORITY = 19
 _LENGTH_BYTES = 8
+# What the process may hold beside mapped files. Chosen: a record batch of a GiB can be read and unpacked, and
+# a file that claims to hold more than the machine has ends its job, not the server.
+_MEMORY_BYTES_MAX = 4 << 30
 
-FileOrder = InputOrder | ExportOrder
+FileOrder = InputOrder | RetryOrder | ExportOrder | DeliveryOrder
 
 
 class FileAnswer(msgspec.Struct, frozen=True):
@@ -43,13 +50,22 @@ def carry_out(order: FileOrder) -> int:
     """Carries an order out; returns the rows counted, 0 for exports."""
     if isinstance(order, InputOrder):
         return materialise(order)
-    export(order)
+    if isinstance(order, RetryOrder):
+        return spool_failed_rows(order)
+    if isinstance(order, DeliveryOrder):
+        deliver(order.paths, order.folder)
+    else:
+        export(order)
     return 0
 
 
 def main() -> None:
     """Carries out the order on standard input. Ends at once when that is closed: the server is gone then."""
     os.nice(_LOWEST_PRIORITY)
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(
+        resource.RLIMIT_DATA, (_MEMORY_BYTES_MAX if most < 0 else min(_MEMORY_BYTES_MAX, most), most)
+    )
     orders = sys.stdin.buffer
     length = int.from_bytes(orders.read(_LENGTH_BYTES), "big")
     order: FileOrder = pickle.loads(orders.read(length))

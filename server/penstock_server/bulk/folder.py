@@ -27,6 +27,11 @@ class JobFolder:
         """The materialised input."""
         return self.path / "spool.arrow"
 
+    @property
+    def fetched_path(self) -> Path:
+        """The input while it is read, if it comes from elsewhere."""
+        return self.path / "input"
+
     def part_name(self, window: int, replaced: str) -> str:
         """Name of a window's next part file; differs from that of the part it replaces."""
         attempt = int(replaced.split(".")[1]) + 1 if replaced else 0

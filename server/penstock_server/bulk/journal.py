@@ -96,8 +96,8 @@ class JobStore:
                     f"The server keeps {self._limits.jobs_max:,} jobs; delete some that have ended."
                 )
             db.execute(
-                "INSERT INTO jobs (id, request_id, upload_id, spec, state, created_ns, expires_ns) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO jobs (id, request_id, upload_id, spec, state, created_ns, expires_ns, tenant) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     job_id,
                     request_id or None,
@@ -106,6 +106,7 @@ class JobStore:
                     JobState.VALIDATING.value,
                     self._now_ns(),
                     spec.expire_time_ns,
+                    spec.options.tenant,
                 ),
             )
         return self.get(job_id), True
@@ -123,11 +124,17 @@ class JobStore:
         """
         row = self._database.row("SELECT * FROM jobs WHERE id = ?", (job_id,))
         if row is None:
-            raise UnknownJob(f"There is no job {job_id!r}; ListJobs tells those there are.", job_id=job_id)
+            raise no_job(job_id)
         return _job_of(row)
 
-    def page(self, page_size: int, page_token: str = "", states: Collection[JobState] = ()) -> JobPage:
-        """Reads a page of jobs, newest first.
+    def page(
+        self,
+        page_size: int,
+        page_token: str = "",
+        states: Collection[JobState] = (),
+        tenant: str | None = None,
+    ) -> JobPage:
+        """Reads a page of jobs, newest first: all, or a tenant's.
 
         Raises:
             InvalidRequest: The page token is not one of ours.
@@ -138,8 +145,9 @@ class JobStore:
         wanted = [state.value for state in (states or JobState)]
         marks = ", ".join("?" * len(wanted))
         rows = self._database.rows(
-            f"SELECT * FROM jobs WHERE sequence < ? AND state IN ({marks}) ORDER BY sequence DESC LIMIT ?",
-            (before, *wanted, page_size + 1),
+            f"SELECT * FROM jobs WHERE sequence < ? AND state IN ({marks}) AND (? IS NULL OR tenant = ?) "
+            "ORDER BY sequence DESC LIMIT ?",
+            (before, *wanted, tenant, tenant, page_size + 1),
         )
         more = len(rows) > page_size
         token = str(rows[page_size - 1]["sequence"]) if more else ""
@@ -249,6 +257,16 @@ class JobStore:
             )
         return earlier if earlier.file_name else None
 
+    def forget_window(self, job_id: str, window: WindowRecord) -> None:
+        """Removes a window whose part file is not there, so that it is computed again."""
+        with self._database.transaction() as db:
+            db.execute("DELETE FROM windows WHERE job_id = ? AND number = ?", (job_id, window.number))
+            db.execute(
+                "UPDATE jobs SET succeeded = succeeded - ?, failed = failed - ?, tokens = tokens - ? "
+                "WHERE id = ?",
+                (window.succeeded, window.failed, window.tokens, job_id),
+            )
+
     def windows(self, job_id: str) -> list[WindowRecord]:
         """The windows of a job that are safe on disk, in order."""
         rows = self._database.rows("SELECT * FROM windows WHERE job_id = ? ORDER BY number", (job_id,))
@@ -276,7 +294,12 @@ class JobStore:
             db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
             upload_id = job.spec.upload_id
             used = db.execute("SELECT 1 FROM jobs WHERE upload_id = ? LIMIT 1", (upload_id,)).fetchone()
-        return None if used else upload_id
+        return upload_id if upload_id and not used else None
+
+
+def no_job(job_id: str) -> UnknownJob:
+    """The error for an id that no job has, or none that the caller may know of."""
+    return UnknownJob(f"There is no job {job_id!r}; ListJobs tells those there are.", job_id=job_id)
 
 
 def _window_of(row: sqlite3.Row) -> WindowRecord:

@@ -15,15 +15,22 @@ class BulkLimits:
 
     Attributes:
         upload_bytes_max: Largest file.
+        input_roots: URLs and paths below which inputs may be that are no uploads.
+        output_roots: Likewise for result files.
         chunk_bytes_max: Largest chunk of an upload.
         upload_commit_bytes: Bytes between two fsyncs of an upload; what a crash can cost at most.
         uploads_max: Uploads kept at once.
         upload_age_s_max: Uploads that no job uses are deleted after this time.
         disk_free_bytes_min: Uploads are refused when less than this would stay free.
         file_name_bytes_max: Longest name of an upload.
+        unpacked_bytes_max: Most that a compressed input may unpack to.
+        unpacked_ratio_max: Likewise, over its own size; texts become five to twenty times as large.
+        unpacked_ratio_from_bytes: What unpacks to no more than this may do so at any ratio.
         text_bytes_max: Largest text of a row; a longer one fails alone.
         line_bytes_max: Longest line of JSONL, and longest field of CSV.
         key_bytes_max: Longest key of a row.
+        carried_columns_max: Most further columns that are carried to the results.
+        carried_bytes_max: Largest sum of their values in a row, as JSON.
         window_rows: Most rows of a window. Sorted windows of 4,096 rows waste about 1.5 % on padding.
         window_bytes: A window is closed before ``window_rows`` when its texts reach this size.
         windows_in_flight_max: Windows of a job that are tokenised or computed at once.
@@ -38,6 +45,7 @@ class BulkLimits:
         page_jobs_max: Most jobs of a page.
         display_name_bytes_max: Longest display name.
         id_bytes_max: Longest id or token that a caller may send.
+        url_bytes_max: Longest URL.
         column_bytes_max: Longest name of a column that a caller may ask for.
         result_message_bytes: Size at which a message of result rows is sent.
         result_message_rows_max: Most rows of such a message; building it holds the event loop.
@@ -48,15 +56,22 @@ class BulkLimits:
     """
 
     upload_bytes_max: int = 8 * _GIB
+    input_roots: tuple[str, ...] = ()
+    output_roots: tuple[str, ...] = ()
     chunk_bytes_max: int = 2 * _MIB
     upload_commit_bytes: int = 8 * _MIB
     uploads_max: int = 10_000
     upload_age_s_max: int = 7 * 24 * 3600
     disk_free_bytes_min: int = 256 * _MIB
     file_name_bytes_max: int = 255
+    unpacked_bytes_max: int = 64 * _GIB
+    unpacked_ratio_max: int = 200
+    unpacked_ratio_from_bytes: int = 64 * _MIB
     text_bytes_max: int = _MIB
     line_bytes_max: int = 8 * _MIB
     key_bytes_max: int = 4 * _KIB
+    carried_columns_max: int = 64
+    carried_bytes_max: int = 64 * _KIB
     window_rows: int = 4096
     window_bytes: int = 64 * _MIB
     windows_in_flight_max: int = 2
@@ -71,6 +86,7 @@ class BulkLimits:
     page_jobs_max: int = 1000
     display_name_bytes_max: int = 512
     id_bytes_max: int = 128
+    url_bytes_max: int = 2048
     column_bytes_max: int = 512
     result_message_bytes: int = _MIB
     result_message_rows_max: int = 256

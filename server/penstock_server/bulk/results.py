@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from penstock_server.bulk.carried import Carried
 from penstock_server.bulk.folder import JobFolder
 from penstock_server.bulk.journal import WindowRecord
 from penstock_server.bulk.parts import Part, RowStatus, read_part
@@ -31,12 +32,18 @@ class ResultRows:
         indices: int64, rising: which rows of the window are meant.
         part: What became of all rows of the window.
         keys: Keys of all rows of the window.
+        carried: Their further columns.
     """
 
     start_row: int
     indices: NDArray[np.int64]
     part: Part
     keys: Sequence[Key]
+    carried: Sequence[Carried]
+
+    def some(self, indices: NDArray[np.int64]) -> ResultRows:
+        """The same with other indices."""
+        return replace(self, indices=indices)
 
 
 def read_results(
@@ -97,10 +104,11 @@ def _rows_of(
         pending = np.flatnonzero(part.status == RowStatus.PENDING)
         if len(pending):
             chosen[pending[0] :] = False
-    return ResultRows(first_row, np.flatnonzero(chosen), part, spool.keys(window.number))
+    keys, carried = spool.keys(window.number), spool.carried(window.number)
+    return ResultRows(first_row, np.flatnonzero(chosen), part, keys, carried)
 
 
 def _first_rows(rows: ResultRows, count: int) -> ResultRows:
     if len(rows.indices) <= count:
         return rows
-    return ResultRows(rows.start_row, rows.indices[:count], rows.part, rows.keys)
+    return rows.some(rows.indices[:count])

@@ -19,12 +19,14 @@ class InputRow(NamedTuple):
         pair: The second text; None if the row is bad or there are no pairs.
         key: The key; None without one.
         failure: Why the row is bad; None if it is not.
+        carried: A JSON object with the further columns; None without any, or if they could not be read.
     """
 
     text: bytes | None
     pair: bytes | None = None
     key: Key = None
     failure: RowFailure | None = None
+    carried: bytes | None = None
 
 
 class BadValue(Exception):

@@ -1,8 +1,8 @@
 """The spool: an input as the job computes it, cut into windows that are read by number.
 
 An Arrow IPC file with one record batch a window and the columns text, pair, key_text, key_int, error_code,
-error. It is written once at validation; later reads map it into memory, so a restart costs nothing and a job
-of any size needs the memory of its windows in flight only.
+error, carried. It is written once at validation; later reads map it into memory, so a restart costs nothing
+and a job of any size needs the memory of its windows in flight only.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock_server.bulk.arrow import pa
+from penstock_server.bulk.carried import Carried
 from penstock_server.bulk.durable import replacing
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.bulk.rows import InputRow, Key
@@ -29,6 +30,7 @@ _SCHEMA = pa.schema(
         ("key_int", pa.int64()),
         ("error_code", pa.string()),
         ("error", pa.string()),
+        ("carried", pa.large_binary()),
     ]
 )
 
@@ -142,6 +144,15 @@ class Spool:
         numbers: list[int | None] = batch.column("key_int").to_pylist()
         return [text if text is not None else number for text, number in zip(texts, numbers, strict=True)]
 
+    def carried(self, number: int) -> list[Carried]:
+        """Reads the carried columns of a window's rows."""
+        batch = self._reader.get_batch(number)
+        if "carried" not in batch.schema.names:
+            # Written by an earlier release.
+            return [None] * int(batch.num_rows)
+        values: list[Carried] = batch.column("carried").to_pylist()
+        return values
+
     def key_columns(self, number: int) -> tuple[Any, Any]:
         """Keys of a window as two Arrow arrays: texts (large_string) and whole numbers (int64)."""
         batch = self._reader.get_batch(number)
@@ -181,7 +192,7 @@ def _windows_of(rows: Iterable[InputRow], limits: BulkLimits) -> Iterable[list[I
 
 
 def _columns_of(rows: list[InputRow]) -> list[Any]:
-    texts, pairs, keys, failures = zip(*rows, strict=True)
+    texts, pairs, keys, failures, carried = zip(*rows, strict=True)
     columns = (
         texts,
         pairs,
@@ -189,6 +200,7 @@ def _columns_of(rows: list[InputRow]) -> list[Any]:
         [key if isinstance(key, int) else None for key in keys],
         [failure.code if failure else None for failure in failures],
         [failure.message if failure else None for failure in failures],
+        carried,
     )
     return [pa.array(values, type=field.type) for values, field in zip(columns, _SCHEMA, strict=True)]
 

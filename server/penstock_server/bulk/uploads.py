@@ -40,6 +40,7 @@ class Upload:
         committed_bytes: Bytes that are safe on disk.
         is_complete: Whether the file is whole and its checksum right.
         create_time_ns: When it was opened, in nanoseconds since 1970.
+        tenant: Who sent it; empty if that is not known.
     """
 
     id: str
@@ -49,6 +50,7 @@ class Upload:
     committed_bytes: int
     is_complete: bool
     create_time_ns: int
+    tenant: str
 
 
 class UploadSession:
@@ -187,7 +189,9 @@ class UploadStore:
         self._sessions: dict[str, UploadSession] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
-    def open(self, file_name: str, size_bytes: int, crc32c: int | None = None) -> UploadSession:
+    def open(
+        self, file_name: str, size_bytes: int, crc32c: int | None = None, tenant: str = ""
+    ) -> UploadSession:
         """Begins a new upload.
 
         Raises:
@@ -197,7 +201,7 @@ class UploadStore:
         _check_name(file_name, self.limits.file_name_bytes_max)
         self._check_size(size_bytes)
         upload_id = f"upload-{secrets.token_hex(12)}"
-        self._insert(upload_id, file_name, size_bytes, crc32c)
+        self._insert(upload_id, file_name, size_bytes, crc32c, tenant)
         with storage_errors():
             self.path(upload_id).touch(exist_ok=False)
             fsync_folder(self._folder)
@@ -311,15 +315,17 @@ class UploadStore:
             if self._sessions.get(session.upload_id) is session:
                 del self._sessions[session.upload_id]
 
-    def _insert(self, upload_id: str, file_name: str, size_bytes: int, crc32c: int | None) -> None:
+    def _insert(
+        self, upload_id: str, file_name: str, size_bytes: int, crc32c: int | None, tenant: str
+    ) -> None:
         with self._database.transaction() as db:
             if db.execute("SELECT count(*) FROM uploads").fetchone()[0] >= self.limits.uploads_max:
                 raise StorageFull(
                     f"The server keeps {self.limits.uploads_max:,} uploads; delete jobs that have ended."
                 )
             db.execute(
-                "INSERT INTO uploads VALUES (?, ?, ?, ?, 0, 0, 0, ?)",
-                (upload_id, file_name, size_bytes, crc32c, self._now_ns()),
+                "INSERT INTO uploads VALUES (?, ?, ?, ?, 0, 0, 0, ?, ?)",
+                (upload_id, file_name, size_bytes, crc32c, self._now_ns(), tenant),
             )
 
     def _session(self, upload_id: str) -> UploadSession:
@@ -339,7 +345,7 @@ class UploadStore:
     def _row(self, upload_id: str) -> sqlite3.Row:
         row = self._database.row("SELECT * FROM uploads WHERE id = ?", (upload_id,))
         if row is None:
-            raise UnknownUpload(f"There is no upload {upload_id!r}; begin a new one.", upload_id=upload_id)
+            raise no_upload(upload_id)
         return row
 
     def _check_size(self, size_bytes: int) -> None:
@@ -367,7 +373,13 @@ def _upload_of(row: sqlite3.Row) -> Upload:
         committed_bytes=row["committed_bytes"],
         is_complete=bool(row["complete"]),
         create_time_ns=row["created_ns"],
+        tenant=row["tenant"],
     )
+
+
+def no_upload(upload_id: str) -> UnknownUpload:
+    """The error for an id that no upload has, or none that the caller may know of."""
+    return UnknownUpload(f"There is no upload {upload_id!r}; begin a new one.", upload_id=upload_id)
 
 
 def _check_name(file_name: str, bytes_max: int) -> None:

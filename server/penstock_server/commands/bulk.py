@@ -25,17 +25,18 @@ from penstock_server.commands.session import (
     calls_server,
     task_of,
 )
-from penstock_server.commands.spans import span_of
+from penstock_server.commands.spans import span_of, windows_of
 
 if TYPE_CHECKING:
-    from penstock import Client, Job, RowResult
+    from penstock import Client, Job, RowResult, TimeWindow
+    from penstock.options import JobOptions
 
 _STATES = (
     "validating", "running", "paused", "finalizing", "succeeded", "failed",
     "cancelling", "cancelled", "expired",
 )  # fmt: skip
-_INPUTS = click.Choice(["jsonl", "csv", "parquet"])
-_OUTPUTS = click.Choice(["jsonl", "parquet"])
+_INPUTS = click.Choice(["jsonl", "csv", "parquet", "arrow", "openai_batch"])
+_OUTPUTS = click.Choice(["jsonl", "parquet", "openai_batch"])
 _SELECTIONS = {"all": "unspecified", "succeeded": "succeeded", "failed": "failed"}
 
 
@@ -45,13 +46,17 @@ def bulk() -> None:
 
 
 @bulk.command()
-@click.argument("path", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("path")
 @click.option("--model", required=True, help="Name of the model; see `penstock models list`.")
 @click.option("--task", type=click.Choice(["embed", "classify", "tag"]), help="[default: the model's]")
-@click.option("--text-column", default="text", show_default=True, help="Column that holds the text.")
+@click.option("--text-column", default="", help="Column that holds the text.  [default: text]")
 @click.option("--pair-column", default="", help="Column that holds the second text of a pair.")
 @click.option("--key-column", default="", help="Column that is carried to the results to join by.")
+@click.option(
+    "--carry", "carry_columns", multiple=True, metavar="COLUMN", help="Carry it to the results, too."
+)
 @click.option("--format", "input_format", type=_INPUTS, help="[default: by the file's name]")
+@click.option("--output-url", default="", metavar="URL", help="Folder that gets the result files, too.")
 @click.option("--name", default="", help="Your own words for the job, shown in lists.")
 @click.option("--weight", type=click.IntRange(1, 1000), help="Share against your other jobs.  [default: 100]")
 @click.option(
@@ -60,45 +65,80 @@ def bulk() -> None:
     callback=span_of,
     help="End the job after this time, such as 90s, 30m, 12h or 7d.",
 )
+@click.option(
+    "--not-before",
+    type=click.DateTime(["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]),
+    help="Compute no row before.",
+)
+@click.option(
+    "--window",
+    "windows",
+    multiple=True,
+    metavar="WINDOW",
+    callback=windows_of,
+    help="Compute only within such windows: five cron fields, a span and a time zone (UTC by default), such "
+    "as '0 22 * * * 8h Europe/Berlin'.",
+)
+@click.option(
+    "--failed-rows-max", type=click.IntRange(min=0), help="Fail the job once more rows have failed."
+)
 @click.option("--truncation", type=TRUNCATIONS, help="What happens to texts that are too long.")
 @click.option("--tokens-max", type=click.IntRange(min=1), help="Longest text in tokens.")
 @click.option("--wait", is_flag=True, help="Stay until the job has ended.")
 @calls_server
 def submit(
     session: Session,
-    path: Path,
+    path: str,
     model: str,
     task: str | None,
     text_column: str,
     pair_column: str,
     key_column: str,
+    carry_columns: tuple[str, ...],
     input_format: str | None,
+    output_url: str,
     name: str,
     weight: int | None,
     expire_in: timedelta | None,
+    not_before: datetime | None,
+    windows: tuple[TimeWindow, ...],
+    failed_rows_max: int | None,
     truncation: str | None,
     tokens_max: int | None,
     wait: bool,
 ) -> None:
-    """Upload PATH (JSON lines, CSV or Parquet) and start a job over it."""
+    """Upload PATH (JSON lines, CSV, Parquet or Arrow) and start a job over it.
+
+    PATH may be a URL, such as s3://bucket/file.jsonl or file:///data/file.csv: the server reads it then, if
+    its operator allows the place.
+    """
+    is_url = "://" in path
+    if not is_url and not Path(path).is_file():
+        raise click.BadParameter(f"there is no file {path!r}", param_hint="PATH")
+    options: JobOptions = {
+        "text_column": text_column,
+        "text_pair_column": pair_column,
+        "key_column": key_column,
+        "carry_columns": carry_columns,
+        "input_format": input_format,
+        "display_name": name,
+        "weight": weight,
+        "expire_time": None if expire_in is None else datetime.now(UTC) + expire_in,
+        "not_before": not_before,
+        "windows": windows,
+        "failed_rows_max": failed_rows_max,
+        "truncation": truncation,
+        "tokens_max": tokens_max,
+        "output_url": output_url,
+    }
     with session.connect() as client:
         task = task_of(client, model, task)
         with Bars(shown=not session.as_json) as bars:
-            job = client.bulk.submit(
-                path,
-                model=model,
-                task=task,
-                text_column=text_column,
-                text_pair_column=pair_column,
-                key_column=key_column,
-                input_format=input_format,
-                display_name=name,
-                weight=weight,
-                expire_time=None if expire_in is None else datetime.now(UTC) + expire_in,
-                truncation=truncation,
-                tokens_max=tokens_max,
-                progress=bars,
-            )
+            if is_url:
+                options["input_url"] = path
+                job = client.bulk.create(model=model, task=task, **options)
+            else:
+                job = client.bulk.submit(path, model=model, task=task, progress=bars, **options)
         if wait:
             _finish(_watched(client, job.id, shown=not session.as_json), as_json=session.as_json)
         elif session.as_json:
@@ -194,6 +234,20 @@ def resume(session: Session, job_id: str) -> None:
 
 @bulk.command()
 @click.argument("job_id")
+@click.option("--wait", is_flag=True, help="Stay until the new job has ended.")
+@calls_server
+def retry(session: Session, job_id: str, wait: bool) -> None:
+    """Start a job over the failed rows of one that has ended."""
+    with session.connect() as client:
+        job = client.bulk.retry_failed(job_id)
+        if wait:
+            _finish(_watched(client, job.id, shown=not session.as_json), as_json=session.as_json)
+        else:
+            _print_job(job, as_json=session.as_json)
+
+
+@bulk.command()
+@click.argument("job_id")
 @calls_server
 def delete(session: Session, job_id: str) -> None:
     """Remove a job that has ended, with its input and results."""
@@ -242,7 +296,7 @@ def _print_job(job: Job, *, as_json: bool) -> None:
 
 def _print_row(row: RowResult, *, as_json: bool) -> None:
     if as_json:
-        fields = {"row": row.row, "key": row.key, **answer_fields(row.answer)}
+        fields = {"row": row.row, "key": row.key, **row.carried, **answer_fields(row.answer)}
         if row.error is not None:
             fields["error"] = error_fields(row.error)
         print_json(fields)

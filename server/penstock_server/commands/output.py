@@ -133,9 +133,23 @@ def job_fields(job: Job) -> dict[str, Any]:
         "tokens": job.tokens,
         "rows_per_second": job.rows_per_second,
         "time_left_s": job.time_left_s,
+        "oldest_pending_s": job.oldest_pending_s,
         "display_name": job.display_name,
         "weight": job.weight,
+        "input_url": job.input_url,
+        "output_url": job.output_url,
         "expire_time": time_of(job.expire_time),
+        "not_before": time_of(job.not_before),
+        "windows": [
+            {
+                "start": window.start,
+                "duration_s": window.duration.total_seconds(),
+                "time_zone": window.time_zone,
+            }
+            for window in job.windows
+        ],
+        "failed_rows_max": job.failed_rows_max,
+        "retry_of": job.retry_of,
         "error": None if job.error is None else error_fields(job.error),
         "create_time": time_of(job.create_time),
         "start_time": time_of(job.start_time),

@@ -5,12 +5,14 @@ PenstockError
 ├── UnknownModel, UnknownJob, UnknownUpload
 ├── TaskNotSupported        the model does not do this task
 ├── WrongState              the job or upload is not in the state the call needs
+├── TooManyFailedRows       more rows of a job failed than its maker allows
 ├── Overloaded              a queue, token or tenant limit is reached; later may work
 ├── DeadlineUnmeetable      the deadline has passed, or cannot be met even by an idle lane
 ├── ModelLoading, Draining  not now; soon, or from another server
 ├── Cancelled               the caller went away
 ├── CorruptUpload           bytes that arrived differ from the bytes that were sent
 ├── StorageFull             the server's disk has no room
+├── PlaceFailed             a place that a URL names cannot be reached
 ├── NotBuilt                in the contract, not in this release
 ├── EngineFailed            the model could not compute this row
 └── ModelBroken             a model folder that cannot be loaded
@@ -93,6 +95,12 @@ class WrongState(PenstockError):
     reason = "WRONG_STATE"
 
 
+class TooManyFailedRows(PenstockError):
+    """More rows of a job failed than its maker allows; what is done is kept."""
+
+    reason = "TOO_MANY_FAILED_ROWS"
+
+
 class Overloaded(PenstockError):
     """A limit is reached now.
 
@@ -141,6 +149,12 @@ class StorageFull(PenstockError):
     """There is no room on the server's disk, or a storage limit is reached."""
 
     reason = "STORAGE_FULL"
+
+
+class PlaceFailed(PenstockError):
+    """A place that a URL names cannot be reached, read or written now."""
+
+    reason = "PLACE_FAILED"
 
 
 class NotBuilt(PenstockError):

@@ -15,6 +15,8 @@ class FileFormat(Enum):
     JSONL = "jsonl"
     CSV = "csv"
     PARQUET = "parquet"
+    ARROW = "arrow"
+    OPENAI_BATCH = "openai_batch"
 
 
 class RowSelection(Enum):
@@ -49,16 +51,39 @@ _ENDED = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, Job
 
 @dataclass(frozen=True, slots=True)
 class InputColumns:
-    """Which columns (or JSON fields) of the input are read. None: there is none of this kind."""
+    """Which columns (or JSON fields) of the input are read. None: there is none of this kind.
+
+    Attributes:
+        text: The text.
+        pair: The second text of a pair.
+        key: What is carried to the results to join by.
+        carried: Further columns that are carried to the results, in this order.
+    """
 
     text: str = "text"
     pair: str | None = None
     key: str | None = None
+    carried: tuple[str, ...] = ()
 
 
 # A job's weight against others, unless the caller says otherwise, and the most it can be.
 WEIGHT_DEFAULT = 100
 WEIGHT_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class TimeWindow:
+    """A window of time that comes again, such as a night.
+
+    Attributes:
+        start_cron: When it begins, as five cron fields.
+        duration_s: How long it lasts, in seconds.
+        time_zone: IANA name of the zone that the fields are in; empty for UTC.
+    """
+
+    start_cron: str
+    duration_s: int
+    time_zone: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +93,7 @@ class JobSpec:
     Attributes:
         model: The model with its version; the version is never empty once the job exists.
         task: The task with the options of its head.
-        upload_id: The complete upload that is the input.
+        upload_id: The complete upload that is the input; empty if a URL names it.
         input_format: Format of the input.
         columns: What is read of the input.
         options: Options of all rows; the class is always BULK.
@@ -76,6 +101,12 @@ class JobSpec:
         display_name: The caller's own words for the job.
         weight: Its share of the lanes against its tenant's other jobs, from 1 to ``WEIGHT_MAX``.
         expire_time_ns: When its rows stop being of use, in nanoseconds since 1970; None for never.
+        not_before_ns: No row is computed before this time, in nanoseconds since 1970; None for at once.
+        windows: Rows are computed only within these; none for at any time.
+        failed_rows_max: The job fails once more rows than this have; None for never.
+        input_url: Where the input is if it is no upload; empty if it is one.
+        output_url: Folder for the result files beside those that the server keeps; empty for none.
+        retry_of: Id of the job whose failed rows are its input; empty if that is the upload.
     """
 
     model: ModelKey
@@ -88,6 +119,12 @@ class JobSpec:
     display_name: str = ""
     weight: int = WEIGHT_DEFAULT
     expire_time_ns: int | None = None
+    not_before_ns: int | None = None
+    windows: tuple[TimeWindow, ...] = ()
+    failed_rows_max: int | None = None
+    input_url: str = ""
+    output_url: str = ""
+    retry_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +146,7 @@ class JobProgress:
         tokens: Tokens computed, without padding.
         rows_per_s: Rows done a second lately; 0 if unknown.
         time_left_s: Predicted time until all rows are done; None if unknown.
+        oldest_pending_s: How long the row that was begun first is under way; None if none is.
     """
 
     total: int = 0
@@ -117,6 +155,7 @@ class JobProgress:
     tokens: int = 0
     rows_per_s: float = 0.0
     time_left_s: float | None = None
+    oldest_pending_s: float | None = None
 
     @property
     def done(self) -> int:

@@ -113,7 +113,7 @@ class Deferral:
 
     async def _make(self, call: InferenceCall, rows: Sequence[TextRow]) -> str:
         loop = asyncio.get_running_loop()
-        upload_id = await loop.run_in_executor(self._writers, self._write, rows)
+        upload_id = await loop.run_in_executor(self._writers, self._write, rows, call.options.tenant)
         spec = JobSpec(
             model=call.model.manifest.key,
             task=call.task,
@@ -133,7 +133,7 @@ class Deferral:
         _log.info("call_deferred", job=job.id, rows=len(rows))
         return job.id
 
-    def _write(self, rows: Sequence[TextRow]) -> str:
+    def _write(self, rows: Sequence[TextRow], tenant: str) -> str:
         """Writes the texts as an upload, which is deleted with the job. Blocking."""
         records = [
             {"text": row.text} if row.pair is None else {"text": row.text, "text_pair": row.pair}
@@ -141,7 +141,7 @@ class Deferral:
         ]
         data = msgspec.json.Encoder().encode_lines(records)
         chunk_bytes = self._uploads.limits.chunk_bytes_max
-        session = self._uploads.open(_FILE_NAME, len(data), crc32c(data))
+        session = self._uploads.open(_FILE_NAME, len(data), crc32c(data), tenant)
         try:
             for offset in range(0, len(data), chunk_bytes):
                 session.append(offset, data[offset : offset + chunk_bytes])

@@ -14,16 +14,21 @@ from typing import Any, Protocol
 
 import structlog
 
+from penstock_server.bulk.export import DeliveryOrder
 from penstock_server.bulk.folder import JobFolder
 from penstock_server.bulk.inputs import InputOrder
 from penstock_server.bulk.journal import JobStore
 from penstock_server.bulk.limits import BulkLimits
+from penstock_server.bulk.places import Place, allowed_place
+from penstock_server.bulk.retry import RetryOrder
 from penstock_server.bulk.spool import count_windows
 from penstock_server.bulk.uploads import UploadStore
 from penstock_server.domain.errors import (
+    InvalidRequest,
     ModelBroken,
     ModelLoading,
     PenstockError,
+    PlaceFailed,
     StorageFull,
     UnknownJob,
     UnknownModel,
@@ -37,11 +42,15 @@ from penstock_server.runtime.job_progress import JobTracker
 from penstock_server.runtime.job_results import ResultReader
 from penstock_server.runtime.job_run import JobRun, WorkSubmitter
 from penstock_server.runtime.job_states import JobStates
+from penstock_server.runtime.job_times import open_from_ns, open_until_ns
 from penstock_server.runtime.turns import Turns
 
 _MODEL_WAIT_S = 0.5
-# What the operator can mend, so that the job can go on: another models folder, a repaired model, more room.
-_MENDABLE = (UnknownModel, ModelBroken, StorageFull)
+# How long is slept at most until a time of the day: its clock may be set, or stand still with the machine.
+_SLEEP_S_MAX = 30.0
+# What somebody can mend, so that the job can go on: another models folder, a repaired model, more room, a
+# bucket that can be reached.
+_MENDABLE = (UnknownModel, ModelBroken, StorageFull, PlaceFailed)
 
 _log = structlog.get_logger(__name__)
 
@@ -153,24 +162,59 @@ class JobCourse:
             await self._finalise(job)
 
     async def _reading_turn(self, job: Job) -> AbstractAsyncContextManager[None]:
-        upload = await asyncio.to_thread(self._uploads.get, job.spec.upload_id)
-        is_small = upload.size_bytes <= self._limits.small_input_bytes
+        is_small = False
+        if job.spec.upload_id:
+            upload = await asyncio.to_thread(self._uploads.get, job.spec.upload_id)
+            is_small = upload.size_bytes <= self._limits.small_input_bytes
         return (self._reading_small if is_small else self._reading).turn(job.spec.options.tenant)
 
     async def _validate(self, job: Job) -> Job:
         folder = self._job_folder(job.id)
         await asyncio.to_thread(folder.create)
-        order = InputOrder(
-            input_path=await asyncio.to_thread(self._uploads.complete_path, job.spec.upload_id),
-            spool_path=folder.spool_path,
-            input_format=job.spec.input_format,
-            columns=job.spec.columns,
-            limits=self._limits,
-        )
-        total = await self._files.materialise(order)
+        if job.spec.retry_of:
+            total = await self._files.retry(await asyncio.to_thread(self._retry_order, job, folder))
+        else:
+            total = await self._files.materialise(await asyncio.to_thread(self._input_order, job, folder))
         job = await asyncio.to_thread(self._store.validated, job.id, total)
         self._states.news.publish()
         return job
+
+    def _input_order(self, job: Job, folder: JobFolder) -> InputOrder:
+        """Says what a job's input is; blocking."""
+        spec, place = job.spec, None
+        if spec.input_url:
+            # Looked at again: links may have changed, and after a restart the configuration.
+            place = allowed_place(
+                spec.input_url, self._limits.input_roots, spec.options.tenant, "spec.input_url"
+            )
+        if place is None:
+            path = self._uploads.complete_path(spec.upload_id)
+        else:
+            path = Path(place.path) if place.is_local else folder.fetched_path
+        return InputOrder(
+            input_path=path,
+            spool_path=folder.spool_path,
+            input_format=spec.input_format,
+            columns=spec.columns,
+            limits=self._limits,
+            place=None if place is None or place.is_local else place,
+        )
+
+    def _retry_order(self, job: Job, folder: JobFolder) -> RetryOrder:
+        """Reads which rows of another job are a job's input; blocking."""
+        try:
+            columns = self._store.get(job.spec.retry_of).spec.columns
+        except UnknownJob as err:
+            message = f"Job {job.spec.retry_of}, whose failed rows were to be tried again, has been deleted."
+            raise InvalidRequest(message) from err
+        return RetryOrder(
+            folder=self._job_folder(job.spec.retry_of).path,
+            windows=tuple(self._store.windows(job.spec.retry_of)),
+            has_keys=columns.key is not None,
+            has_pairs=columns.pair is not None,
+            spool_path=folder.spool_path,
+            limits=self._limits,
+        )
 
     async def _compute_in_turns(self, job: Job) -> Job:
         """Computes rows until all are done or the run is stopped; returns the job as it stands then."""
@@ -180,6 +224,7 @@ class JobCourse:
         tracker = JobTracker(job.progress, self._clock)
         is_interrupted = True
         while is_interrupted:
+            await self._until_open(job.spec)
             async with turns.turn(job.spec.options.tenant):
                 is_interrupted = await self._compute(job, model, tracker, turns)
         return await asyncio.to_thread(self._store.get, job.id)
@@ -200,11 +245,25 @@ class JobCourse:
             is_place_wanted=lambda: turns.is_wanted(job.spec.options.tenant),
         )
         self._runs[job.id], self._trackers[job.id] = run, tracker
+        closing = asyncio.create_task(self._close(run, job.spec))
         try:
             return await run.run()
         finally:
+            closing.cancel()
             del self._runs[job.id], self._trackers[job.id]
             self._states.news.publish()
+
+    async def _until_open(self, spec: JobSpec) -> None:
+        """Waits until rows may be computed."""
+        while (left_ns := open_from_ns(spec, now_ns := self._day_ns()) - now_ns) > 0:
+            await self._sleep(min(left_ns / 1e9, _SLEEP_S_MAX))
+
+    async def _close(self, run: JobRun, spec: JobSpec) -> None:
+        """Has a run give way when its job's windows close."""
+        while (until_ns := open_until_ns(spec, now_ns := self._day_ns())) is not None:
+            await self._sleep(min((until_ns - now_ns) / 1e9, _SLEEP_S_MAX))
+        if spec.windows:
+            run.give_way()
 
     def _deadline_ns(self, spec: JobSpec) -> int | None:
         """When a job's rows stop being of use, on the scheduler's clock."""
@@ -224,7 +283,7 @@ class JobCourse:
         state = _ending_of(job)
         try:
             await self._export(job)
-        except StorageFull:
+        except (StorageFull, PlaceFailed):
             # What is cancelled or late must not come back; its files are written when somebody asks for them.
             if state is JobState.SUCCEEDED:
                 raise
@@ -235,8 +294,22 @@ class JobCourse:
             return
         folder = self._job_folder(job.id)
         await self._results.export(job, folder, FileFormat.PARQUET, RowSelection.SUCCEEDED)
+        selections = [RowSelection.SUCCEEDED]
         if job.progress.failed:
             await self._results.export(job, folder, FileFormat.PARQUET, RowSelection.FAILED)
+            selections.append(RowSelection.FAILED)
+        if job.spec.output_url:
+            paths = tuple(folder.result_path(FileFormat.PARQUET, selection) for selection in selections)
+            await self._files.deliver(DeliveryOrder(paths, self._output_place(job)))
+
+    def _output_place(self, job: Job) -> Place:
+        """The folder that gets a job's results."""
+        url, tenant = f"{job.spec.output_url.rstrip('/')}/{job.id}", job.spec.options.tenant
+        try:
+            return allowed_place(url, self._limits.output_roots, tenant, "spec.output_url")
+        except InvalidRequest as err:
+            # It was allowed when the job was made, and nothing that is computed is to be lost.
+            raise PlaceFailed(err.message) from err
 
     def _job_folder(self, job_id: str) -> JobFolder:
         return JobFolder(self._folder / job_id)

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
 import structlog
 
-from penstock_server.bulk.export import ExportOrder
+from penstock_server.bulk.export import DeliveryOrder, ExportOrder
 from penstock_server.bulk.file_process import FileAnswer, FileOrder, carry_out, encode_order
 from penstock_server.bulk.inputs import InputOrder
-from penstock_server.domain.errors import InvalidRequest, PenstockError, StorageFull
+from penstock_server.bulk.retry import RetryOrder
+from penstock_server.bulk.unpacked import codec_of
+from penstock_server.domain.errors import InvalidRequest, PenstockError, PlaceFailed, StorageFull
 from penstock_server.domain.job import FileFormat
 
 # Up to this size a thread does it: the interpreter is held for a few milliseconds in all, while a process
 # takes half a second to start.
 _THREAD_BYTES_MAX = 256 * 1024
 _THREAD_ROWS_MAX = 1000
+_TEXTS = frozenset({FileFormat.CSV, FileFormat.JSONL, FileFormat.OPENAI_BATCH})
 
 _log = structlog.get_logger(__name__)
 
@@ -30,8 +34,16 @@ class FileTasks(Protocol):
         """Reads an input into its spool; returns the rows. Raises InvalidRequest or StorageFull."""
         ...
 
+    async def retry(self, order: RetryOrder) -> int:
+        """Writes a spool of another job's failed rows; returns the rows. Raises as `materialise`."""
+        ...
+
     async def export(self, order: ExportOrder) -> None:
         """Writes a result file. Raises StorageFull."""
+        ...
+
+    async def deliver(self, order: DeliveryOrder) -> None:
+        """Copies result files to where a URL says. Raises PlaceFailed or StorageFull."""
         ...
 
 
@@ -39,9 +51,15 @@ class FileProcesses:
     """Uses a process for each large file, and threads for small ones. Cancelling a task ends its process."""
 
     async def materialise(self, order: InputOrder) -> int:
-        """Reads an input; always in a process if a native parser does it, which may crash."""
-        size_bytes = order.input_path.stat().st_size
-        if order.input_format is not FileFormat.PARQUET and size_bytes <= _THREAD_BYTES_MAX:
+        """Reads an input; always in a process if a native parser or unpacker does it, which may crash."""
+        is_text = order.input_format in _TEXTS
+        if is_text and order.place is None and _is_small(order.input_path):
+            return await asyncio.to_thread(carry_out, order)
+        return await _in_process(order)
+
+    async def retry(self, order: RetryOrder) -> int:
+        """Writes a spool of failed rows."""
+        if sum(window.failed for window in order.windows) <= _THREAD_ROWS_MAX:
             return await asyncio.to_thread(carry_out, order)
         return await _in_process(order)
 
@@ -51,6 +69,18 @@ class FileProcesses:
             await asyncio.to_thread(carry_out, order)
         else:
             await _in_process(order)
+
+    async def deliver(self, order: DeliveryOrder) -> None:
+        """Copies result files; in a process, since plug-ins of object stores are large and have threads."""
+        await _in_process(order)
+
+
+def _is_small(path: Path) -> bool:
+    try:
+        return path.stat().st_size <= _THREAD_BYTES_MAX and codec_of(path) is None
+    except OSError:
+        # Whoever reads it says what is wrong.
+        return True
 
 
 async def _in_process(order: FileOrder) -> int:
@@ -88,8 +118,9 @@ def _rows_of(data: bytes, status: int) -> int:
         _log.error("file_process_failed", status=status)
         raise PenstockError("The file could not be processed; the server's log has the reason.")
     answer = msgspec.json.decode(data, type=FileAnswer)
-    if answer.reason == StorageFull.reason:
-        raise StorageFull(answer.message)
+    for kind in (StorageFull, PlaceFailed):
+        if answer.reason == kind.reason:
+            raise kind(answer.message)
     if answer.reason:
         raise InvalidRequest(answer.message)
     return answer.rows

@@ -23,7 +23,21 @@ class JobTracker:
         self._failed = progress.failed
         self._tokens = progress.tokens
         self._clock = clock
+        self._begun_ns: dict[int, int] = {}
         self._samples: deque[tuple[int, int]] = deque([(clock.now_ns(), progress.done)], _SAMPLES_MAX)
+
+    @property
+    def failed(self) -> int:
+        """Rows that have failed."""
+        return self._failed
+
+    def begun(self, window: int) -> None:
+        """Hears that a window's rows wait to be computed."""
+        self._begun_ns[window] = self._clock.now_ns()
+
+    def ended(self, window: int) -> None:
+        """Hears that no row of a window is under way any more."""
+        self._begun_ns.pop(window, None)
 
     def add(self, *, succeeded: int = 0, failed: int = 0, tokens: int = 0) -> None:
         """Counts rows that are done."""
@@ -39,7 +53,10 @@ class JobTracker:
         now_ns = self._clock.now_ns()
         while len(self._samples) > 1 and now_ns - self._samples[0][0] > _RATE_WINDOW_NS:
             self._samples.popleft()
-        progress = JobProgress(self._total, self._succeeded, self._failed, self._tokens)
+        oldest_s = (now_ns - min(self._begun_ns.values())) / 1e9 if self._begun_ns else None
+        progress = JobProgress(
+            self._total, self._succeeded, self._failed, self._tokens, oldest_pending_s=oldest_s
+        )
         first_ns, first_done = self._samples[0]
         elapsed_ns = now_ns - first_ns
         if elapsed_ns <= 0:

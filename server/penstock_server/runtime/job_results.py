@@ -14,11 +14,14 @@ from penstock_server.bulk.journal import JobStore
 from penstock_server.bulk.results import ResultRows, read_results
 from penstock_server.domain.errors import InvalidRequest, WrongState
 from penstock_server.domain.job import FileFormat, Job, RowSelection
+from penstock_server.domain.tasks import Task
 from penstock_server.runtime.job_files import FileTasks
 
 # How often a read begins anew because a part was replaced under it. Chosen: a part is replaced once in many
 # seconds, so a second time in a row is a defect.
 _READ_TRIES_MAX = 5
+
+_RESULTS = frozenset({FileFormat.JSONL, FileFormat.PARQUET, FileFormat.OPENAI_BATCH})
 
 _Value = TypeVar("_Value")
 
@@ -69,11 +72,13 @@ class ResultReader:
 
         Raises:
             WrongState: The job has not ended, or its input could not be read.
-            InvalidRequest: Result files are never CSV.
+            InvalidRequest: Result files have another format.
             StorageFull: The disk has no room.
         """
-        if file_format is FileFormat.CSV:
-            raise InvalidRequest.of_field("format", "must be JSONL or PARQUET; vectors do not fit into CSV")
+        if file_format not in _RESULTS:
+            raise InvalidRequest.of_field("format", "must be JSONL, PARQUET or OPENAI_BATCH")
+        if file_format is FileFormat.OPENAI_BATCH and job.spec.task.task is not Task.EMBED:
+            raise InvalidRequest.of_field("format", "OPENAI_BATCH is for embeddings")
         if not job.state.has_ended or not job.is_validated:
             raise WrongState(
                 f"Job {job.id} is {job.state.name} and has no result file; "
@@ -97,6 +102,8 @@ class ResultReader:
             windows=tuple(windows),
             task=job.spec.task.task,
             has_keys=job.spec.columns.key is not None,
+            carried=job.spec.columns.carried,
+            model=job.spec.model.name,
             file_format=file_format,
             selection=selection,
         )

@@ -10,7 +10,7 @@ from penstock_server.bulk.folder import JobFolder
 from penstock_server.bulk.journal import JobStore, WindowRecord
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.bulk.spool import Spool
-from penstock_server.domain.errors import DeadlineUnmeetable, Draining, Overloaded
+from penstock_server.domain.errors import DeadlineUnmeetable, Draining, Overloaded, TooManyFailedRows
 from penstock_server.domain.job import Job
 from penstock_server.domain.work import Work
 from penstock_server.models.loaded import LoadedModel
@@ -36,7 +36,8 @@ class JobRun:
 
     At most ``windows_in_flight_max`` windows are in memory; while one is computed the next is prepared. When
     ``is_place_wanted`` says so after a window, no other is begun. Rows that are not done at ``deadline_ns``
-    are given up by the scheduler; they stay pending, and the run stops.
+    are given up by the scheduler; they stay pending, and the run stops. It stops as well once more rows have
+    failed than the job allows.
     """
 
     def __init__(
@@ -66,11 +67,21 @@ class JobRun:
         self._changed = changed
         self._is_place_wanted = is_place_wanted
         self._gives_way = False
+        self._is_stopped = False
         self._stop = asyncio.Event()
         self._active: set[WindowRun] = set()
 
     def stop(self) -> None:
         """Ends the run soon: queued rows are dropped, what is done is kept. Idempotent."""
+        self._is_stopped = True
+        self._halt()
+
+    def give_way(self) -> None:
+        """Ends the run soon as `stop` does, but for a while only, as `run` then tells."""
+        self._gives_way = True
+        self._halt()
+
+    def _halt(self) -> None:
         self._stop.set()
         for run in self._active:
             run.settled.set()
@@ -79,11 +90,13 @@ class JobRun:
         """Computes all windows that are not whole yet; returns early after ``stop``, or to give its place up.
 
         Returns:
-            Whether it gave its place up, with nothing begun that is not done.
+            Whether it gave its place up and is to go on later.
 
         Raises:
             StorageFull: A part cannot be written.
+            TooManyFailedRows: More have failed than the job allows; all that is done is kept.
         """
+        self._check_failures()
         spool = await asyncio.to_thread(Spool, self._folder.spool_path)
         try:
             records = {
@@ -97,9 +110,10 @@ class JobRun:
             ]
             try:
                 await asyncio.gather(*workers)
-                return self._gives_way and not self._stop.is_set()
+                self._check_failures()
+                return self._gives_way and not self._is_stopped
             finally:
-                self.stop()
+                self._halt()
                 await asyncio.gather(*workers, return_exceptions=True)
         finally:
             spool.close()
@@ -114,12 +128,33 @@ class JobRun:
             prepared = await asyncio.to_thread(
                 prepare_window, spool, self._folder, number, records.get(number), self._job.spec, self._model
             )
-            await self._compute(WindowRun(prepared, self._model, self._tracker, self._changed))
+            await self._compute(WindowRun(prepared, self._model, self._tracker, self._on_change))
             has_done_any = True
+
+    def _on_change(self) -> None:
+        """Hears that rows are done or have failed."""
+        if self._has_failed:
+            self.stop()
+        self._changed()
+
+    @property
+    def _has_failed(self) -> bool:
+        most = self._job.spec.failed_rows_max
+        return most is not None and self._tracker.failed > most
+
+    def _check_failures(self) -> None:
+        if self._has_failed:
+            raise TooManyFailedRows(
+                f"{self._tracker.failed:,} rows have failed, and spec.failed_rows_max allows "
+                f"{self._job.spec.failed_rows_max:,}; the failed rows tell why."
+            )
 
     async def _compute(self, run: WindowRun) -> None:
         """Computes one window and commits it, whole or as far as it is when the run is stopped."""
         self._active.add(run)
+        self._tracker.begun(run.number)
+        if self._has_failed:
+            self.stop()
         work = run.work(self._job.id, self._job.spec, self._clock.now_ns(), self._deadline_ns)
         try:
             if not run.is_done and await self._submit(work):
@@ -127,6 +162,7 @@ class JobRun:
                     await self._commit(run)
         finally:
             self._active.discard(run)
+            self._tracker.ended(run.number)
             run.close()
             if not run.is_done:
                 self._submitter.cancel(work)

@@ -9,8 +9,10 @@ from pathlib import Path
 from penstock_server.bulk.database import Database
 from penstock_server.bulk.journal import JobStore
 from penstock_server.bulk.limits import BulkLimits
+from penstock_server.bulk.places import place_of
 from penstock_server.bulk.uploads import UploadStore
 from penstock_server.config import BulkConfig
+from penstock_server.domain.errors import InvalidRequest
 from penstock_server.runtime.clock import Clock
 from penstock_server.runtime.job_course import ModelLookup
 from penstock_server.runtime.job_files import FileProcesses
@@ -63,9 +65,21 @@ class BulkJobs:
 
 
 def bulk_limits(config: BulkConfig) -> BulkLimits:
-    """The limits as configured."""
+    """The limits as configured.
+
+    Raises:
+        InvalidRequest: A root is no URL or absolute path.
+    """
+    for name in ("input_roots", "output_roots"):
+        for root in getattr(config, name):
+            try:
+                place_of(root)
+            except ValueError as err:
+                raise InvalidRequest(f"Wrong configuration: bulk.{name} has {root!r}; {err}.") from err
     return BulkLimits(
         upload_bytes_max=config.upload_bytes_max,
+        input_roots=config.input_roots,
+        output_roots=config.output_roots,
         window_rows=config.window_rows,
         windows_in_flight_max=config.windows_in_memory_max,
         jobs_running_max=config.jobs_running_max,

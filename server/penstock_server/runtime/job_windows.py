@@ -14,6 +14,7 @@ from penstock_server.bulk.folder import JobFolder
 from penstock_server.bulk.journal import JobStore, WindowRecord
 from penstock_server.bulk.parts import Part, RowStatus, merge_answers, read_part, write_part
 from penstock_server.bulk.spool import Spool, Window
+from penstock_server.bulk.twins import first_alike
 from penstock_server.domain.errors import DeadlineUnmeetable, PenstockError
 from penstock_server.domain.job import WEIGHT_DEFAULT, JobSpec, RowFailure
 from penstock_server.domain.tasks import RequestClass, Truncation
@@ -36,6 +37,7 @@ class PreparedWindow:
         part: What is known of its rows already; the others are pending.
         recorded: Its record in the journal, or None.
         fresh_failures: Rows found to be bad now, which no record counts yet.
+        first_alike: int32 ``[rows]``: the first row with the same tokens.
     """
 
     number: int
@@ -43,6 +45,7 @@ class PreparedWindow:
     part: Part
     recorded: WindowRecord | None
     fresh_failures: int
+    first_alike: NDArray[np.int32]
 
 
 def prepare_window(
@@ -67,11 +70,13 @@ def prepare_window(
     )
     if recorded is not None:
         part = read_part(folder.part_path(recorded.file_name))
-        return PreparedWindow(number, tokens, part, recorded, 0)
+        return PreparedWindow(number, tokens, part, recorded, 0, first_alike(tokens))
     failures = _bad_rows(window, tokens, tokens_max if truncation is Truncation.ERROR else None)
     status = np.full(window.rows, RowStatus.PENDING, np.uint8)
     status[list(failures)] = RowStatus.FAILED
-    return PreparedWindow(number, tokens, Part(status, None, failures), None, len(failures))
+    return PreparedWindow(
+        number, tokens, Part(status, None, failures), None, len(failures), first_alike(tokens)
+    )
 
 
 def _bad_rows(window: Window, tokens: TokenRows, tokens_max: int | None) -> dict[int, RowFailure]:
@@ -88,6 +93,8 @@ def _bad_rows(window: Window, tokens: TokenRows, tokens_max: int | None) -> dict
 
 class WindowRun:
     """The rows of a window as their outputs arrive. Owned by the event loop; a RowSink.
+
+    Of rows with the same tokens one is computed, and answers for all of them.
 
     Attributes:
         number: The window's place in the job.
@@ -114,6 +121,8 @@ class WindowRun:
         self._tokens_done = prepared.recorded.tokens if prepared.recorded else 0
         self._rows_left = prepared.part.count(RowStatus.PENDING)
         self._is_closed = False
+        pending = np.flatnonzero(prepared.part.status == RowStatus.PENDING)
+        self._computed, self._twins = _grouped(pending, prepared.first_alike)
         tracker.add(failed=prepared.fresh_failures)
         self._settle_if_done()
 
@@ -128,7 +137,7 @@ class WindowRun:
             model=self._model.manifest.key,
             request_class=RequestClass.BULK,
             tokens=self._tokens,
-            rows=np.flatnonzero(self._status == RowStatus.PENDING).astype(np.int32),
+            rows=self._computed,
             sink=self,
             arrival_ns=arrival_ns,
             deadline_ns=deadline_ns,
@@ -141,6 +150,9 @@ class WindowRun:
         """Takes the outputs of some rows. A row whose numbers are not finite has failed."""
         if self._is_closed:
             return
+        self._tokens_done += (tokens := int(self._lengths[rows].sum()))
+        self._tracker.add(tokens=tokens)
+        rows, outputs = self._with_twins(rows, outputs)
         finite = np.isfinite(outputs).all(axis=1)
         if not finite.all():
             failure = RowFailure("ENGINE_FAILED", "The model's output for this row is not a finite number.")
@@ -148,9 +160,7 @@ class WindowRun:
             rows, outputs = rows[finite], outputs[finite]
         self._outputs[rows] = outputs
         self._status[rows] = RowStatus.SUCCEEDED
-        tokens = int(self._lengths[rows].sum())
-        self._tokens_done += tokens
-        self._tracker.add(succeeded=len(rows), tokens=tokens)
+        self._tracker.add(succeeded=len(rows))
         self._settled_rows(len(rows))
 
     def fail(self, rows: NDArray[np.int32], error: PenstockError) -> None:
@@ -162,6 +172,7 @@ class WindowRun:
             self.is_late = True
             self.settled.set()
             return
+        rows, _ = self._with_twins(rows, np.empty((len(rows), 0), np.float32))
         self._fail(rows, RowFailure(error.reason, error.message))
 
     def close(self) -> None:
@@ -184,6 +195,17 @@ class WindowRun:
         """Takes note of what is on disk now."""
         self._written, self._recorded = part, record
 
+    def _with_twins(
+        self, rows: NDArray[np.int32], outputs: NDArray[np.float32]
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Adds the rows that those computed answer for."""
+        if not self._twins:
+            return rows, outputs
+        groups = [self._twins.get(row, ()) for row in rows.tolist()]
+        twins = np.array([twin for group in groups for twin in group], np.int32)
+        places = np.repeat(np.arange(len(rows)), [len(group) for group in groups])
+        return np.concatenate([rows, twins]), np.concatenate([outputs, outputs[places]])
+
     def _fail(self, rows: NDArray[np.int32], failure: RowFailure) -> None:
         self._status[rows] = RowStatus.FAILED
         self._failures.update(dict.fromkeys(rows.tolist(), failure))
@@ -198,6 +220,22 @@ class WindowRun:
     def _settle_if_done(self) -> None:
         if self.is_done:
             self.settled.set()
+
+
+def _grouped(
+    pending: NDArray[np.int64], first_alike: NDArray[np.int32]
+) -> tuple[NDArray[np.int32], dict[int, list[int]]]:
+    """Which of some rows are computed, and the others that each of them answers for."""
+    _, first, group = np.unique(first_alike[pending], return_index=True, return_inverse=True)
+    computed = np.sort(pending[first]).astype(np.int32)
+    if len(computed) == len(pending):
+        return computed, {}
+    leads = pending[first][group]
+    twins: dict[int, list[int]] = {}
+    for row, lead in zip(pending.tolist(), leads.tolist(), strict=True):
+        if row != lead:
+            twins.setdefault(lead, []).append(row)
+    return computed, twins
 
 
 @dataclass(frozen=True, slots=True, eq=False)

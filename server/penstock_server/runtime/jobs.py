@@ -13,9 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from penstock_server.bulk.folder import JobFolder
 from penstock_server.bulk.journal import JobPage, JobStore
 from penstock_server.bulk.limits import BulkLimits
+from penstock_server.bulk.places import allowed_place
 from penstock_server.bulk.results import ResultRows
 from penstock_server.bulk.uploads import UploadStore
 from penstock_server.domain.errors import Draining, InvalidRequest, WrongState
@@ -32,10 +35,15 @@ from penstock_server.runtime.job_results import ResultReader
 from penstock_server.runtime.job_run import WorkSubmitter
 from penstock_server.runtime.job_states import JobStates
 from penstock_server.runtime.job_tasks import JobTasks
+from penstock_server.runtime.job_times import check_times
 from penstock_server.runtime.request_checks import check_tokens_max
+
+_log = structlog.get_logger(__name__)
 
 _STARTABLE = (JobState.VALIDATING, JobState.RUNNING)
 _STOPPABLE = (*_STARTABLE, JobState.PAUSED)
+# What a job over the failed rows of another one calls their numbers there.
+_ROW_NUMBER = "row"
 
 
 class JobRunner:
@@ -125,24 +133,54 @@ class JobRunner:
             return earlier
         model = self._models.get(spec.model.name, spec.model.version)
         _check(spec, model)
-        self._check_expire_time(spec)
-        await asyncio.to_thread(self._uploads.complete_path, spec.upload_id)
+        check_times(spec, self._day_ns(), self._limits.expire_s_max)
+        await asyncio.to_thread(self._check_places, spec)
         pinned = replace(spec, model=model.manifest.key)
         job, _ = await asyncio.to_thread(self._store.create, pinned, request_id)
         self._launch_if_startable(job)
         self._expiry.changed()
         return job
 
-    def _check_expire_time(self, spec: JobSpec) -> None:
-        """Refuses a time that is past or absurd; not before an earlier request's job was looked for."""
-        if spec.expire_time_ns is None:
-            return
-        left_s = (spec.expire_time_ns - self._day_ns()) / 1e9
-        if left_s <= 0:
-            raise InvalidRequest.of_field("spec.expire_time", "has passed; no row could be computed")
-        if left_s > self._limits.expire_s_max:
-            days = self._limits.expire_s_max // (24 * 3600)
-            raise InvalidRequest.of_field("spec.expire_time", f"must be at most {days} days from now")
+    async def retry(self, job_id: str, request_id: str = "") -> Job:
+        """Makes a job over the failed rows of one that has ended.
+
+        The new job is as the earlier one, but that it never expires. Rows without keys get their numbers as
+        such.
+
+        Raises:
+            UnknownJob: There is none of this id.
+            WrongState: It has not ended, or has no failed rows.
+            UnknownModel, ModelLoading, StorageFull, Draining: As `create`.
+        """
+        job = await self.get(job_id)
+        if not job.state.has_ended or not job.progress.failed:
+            why = (
+                "has no failed rows"
+                if job.state.has_ended
+                else f"is {job.state.name}; wait until it has ended"
+            )
+            raise WrongState(f"Job {job_id} {why}.", job_id=job_id, state=job.state.name)
+        columns = job.spec.columns
+        spec = replace(
+            job.spec,
+            columns=replace(columns, key=columns.key or _ROW_NUMBER),
+            expire_time_ns=None,
+            not_before_ns=None,
+            retry_of=job_id,
+        )
+        return await self.create(spec, request_id)
+
+    def _check_places(self, spec: JobSpec) -> None:
+        """Refuses an input that is not there yet, and places that are not allowed; blocking."""
+        tenant, limits = spec.options.tenant, self._limits
+        if spec.input_url:
+            allowed_place(spec.input_url, limits.input_roots, tenant, "spec.input_url")
+        else:
+            self._uploads.complete_path(spec.upload_id)
+        if spec.output_url:
+            allowed_place(
+                f"{spec.output_url.rstrip('/')}/job", limits.output_roots, tenant, "spec.output_url"
+            )
 
     def _launch_if_startable(self, job: Job) -> None:
         """Launches a job unless it rests, also if an earlier request made it and failed before launching."""
@@ -159,10 +197,12 @@ class JobRunner:
         tracker = self._course.tracker(job_id)
         return _with_progress(await asyncio.to_thread(self._store.get, job_id), tracker)
 
-    async def page(self, page_size: int, page_token: str, states: Collection[JobState]) -> JobPage:
-        """Reads a page of jobs, newest first. Raises InvalidRequest for a wrong token."""
+    async def page(
+        self, page_size: int, page_token: str, states: Collection[JobState], tenant: str | None = None
+    ) -> JobPage:
+        """Reads a page of all jobs or a tenant's, newest first. Raises InvalidRequest for a wrong token."""
         trackers = self._course.trackers()
-        page = await asyncio.to_thread(self._store.page, page_size, page_token, states)
+        page = await asyncio.to_thread(self._store.page, page_size, page_token, states, tenant)
         jobs = tuple(_with_progress(job, trackers.get(job.id)) for job in page.jobs)
         return JobPage(jobs, page.next_page_token)
 
@@ -307,9 +347,22 @@ class JobRunner:
             if path.name not in known:
                 JobFolder(path).delete()
         unfinished = self._store.unfinished()
-        for job in unfinished:
-            self._job_folder(job.id).sweep({window.file_name for window in self._store.windows(job.id)})
-        return unfinished
+        return [self._recover_job(job) for job in unfinished]
+
+    def _recover_job(self, job: Job) -> Job:
+        """Deletes what the journal does not name of a job, and has computed again what it names in vain.
+
+        The latter is no power loss, by the order in which files and journal are written, but a disk that lost
+        the end of a journal that it said was safe.
+        """
+        folder = self._job_folder(job.id)
+        windows = self._store.windows(job.id)
+        folder.sweep({window.file_name for window in windows})
+        lost = [window for window in windows if not folder.part_path(window.file_name).exists()]
+        for window in lost:
+            _log.warning("part_lost", job=job.id, window=window.number)
+            self._store.forget_window(job.id, window)
+        return self._store.get(job.id) if lost else job
 
     def _job_folder(self, job_id: str) -> JobFolder:
         return JobFolder(self._folder / job_id)
@@ -338,6 +391,8 @@ def _differ(job: Job, shown: Job) -> bool:
 def _check(spec: JobSpec, model: LoadedModel) -> None:
     """Refuses a spec that the model cannot do, before any row is read."""
     model.check_options(spec.task)
+    if spec.input_format is FileFormat.OPENAI_BATCH and spec.task.task is not Task.EMBED:
+        raise InvalidRequest.of_field("spec.input_format", "OPENAI_BATCH is for embeddings")
     has_pairs = spec.columns.pair is not None
     if has_pairs and spec.task.task is Task.EMBED:
         raise InvalidRequest.of_field(

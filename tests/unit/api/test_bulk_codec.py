@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from penstock.v1 import bulk_pb2, common_pb2
 from penstock_server.api import bulk_codec
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.domain.errors import InvalidRequest, NotBuilt
-from penstock_server.domain.job import FileFormat, Job, JobProgress, JobState
+from penstock_server.domain.job import FileFormat, Job, JobProgress, JobState, TimeWindow
 from penstock_server.domain.tasks import RequestClass
 
 LIMITS = BulkLimits()
@@ -47,6 +48,11 @@ def full() -> bulk_pb2.JobSpec:
         display_name="caf\u00e9",
         weight=1000,
         expire_time=Timestamp(seconds=1_800_000_000, nanos=123_456_789),
+        carry_columns=["stars", "date"],
+        output_url="s3://bucket/out",
+        not_before=Timestamp(seconds=1_700_000_000),
+        windows=[bulk_pb2.TimeWindow(start_cron="0 1 * * *", duration=Duration(seconds=60), time_zone="UTC")],
+        failed_rows_max=7,
     )
 
 
@@ -60,12 +66,19 @@ def test_what_a_caller_set_comes_back() -> None:
     assert came_back(full()) == full()
 
 
+def test_the_other_source_comes_back() -> None:
+    message = full()
+    message.input_url = "s3://bucket/in.csv"
+    assert came_back(message) == message
+
+
 def test_the_fullest_spec_leaves_out_only_what_is_not_built() -> None:
     unset = {field.name for field in bulk_pb2.JobSpec.DESCRIPTOR.fields} - {
         field.name for field, _ in full().ListFields()
     }
     refused = {name.partition(".")[0] for name in LATER} - {"options"}
-    assert unset == refused
+    # The other source, and what the server itself says.
+    assert unset == refused | {"input_url", "retry_of"}
 
 
 @pytest.mark.parametrize("number", common_pb2.OverloadPolicy.values())
@@ -84,32 +97,8 @@ def test_jobs_are_bulk_whatever_class_was_asked_for(number: common_pb2.RequestCl
     assert spec.options.request_class is RequestClass.BULK
 
 
-def _source(spec: bulk_pb2.JobSpec) -> None:
-    spec.input_url = "s3://bucket/in.csv"
-
-
-def _carry(spec: bulk_pb2.JobSpec) -> None:
-    spec.carry_columns.append("stars")
-
-
-def _output(spec: bulk_pb2.JobSpec) -> None:
-    spec.output_url = "file:///out"
-
-
-def _not_before(spec: bulk_pb2.JobSpec) -> None:
-    spec.not_before.CopyFrom(Timestamp(seconds=1))
-
-
-def _windows(spec: bulk_pb2.JobSpec) -> None:
-    spec.windows.add(start_cron="0 1 * * *")
-
-
 def _share(spec: bulk_pb2.JobSpec) -> None:
     spec.share_max = float("nan")
-
-
-def _failed_rows(spec: bulk_pb2.JobSpec) -> None:
-    spec.failed_rows_max = 0
 
 
 def _explain(spec: bulk_pb2.JobSpec) -> None:
@@ -121,13 +110,7 @@ def _tag(spec: bulk_pb2.JobSpec) -> None:
 
 
 LATER: dict[str, Callable[[bulk_pb2.JobSpec], None]] = {
-    "input_url": _source,
-    "carry_columns": _carry,
-    "output_url": _output,
-    "not_before": _not_before,
-    "windows": _windows,
     "share_max": _share,
-    "failed_rows_max": _failed_rows,
     "options.explain": _explain,
     "tag": _tag,
 }
@@ -171,13 +154,22 @@ def test_an_empty_message_of_tag_options_asks_for_nothing() -> None:
     assert bulk_codec.spec_from_proto(message, "in.csv", LIMITS).input_format is FileFormat.CSV
 
 
-def test_arrow_files_are_refused_as_inputs_and_results() -> None:
+def test_times_and_bounds_of_a_job_come_back() -> None:
     message = minimal()
-    message.input_format = bulk_pb2.FILE_FORMAT_ARROW
-    with pytest.raises(NotBuilt, match=r"spec\.input_format: Arrow"):
-        bulk_codec.spec_from_proto(message, "in.csv", LIMITS)
-    with pytest.raises(NotBuilt, match=r"format: Arrow"):
-        bulk_codec.result_format_from_proto(bulk_pb2.FILE_FORMAT_ARROW)
+    message.not_before.CopyFrom(Timestamp(seconds=1_800_000_000, nanos=5))
+    message.windows.add(start_cron="0 22 * * *", duration=Duration(seconds=3600), time_zone="Europe/Berlin")
+    message.windows.add(start_cron="0 1 * * *", duration=Duration(seconds=60))
+    message.failed_rows_max = 0
+    spec = bulk_codec.spec_from_proto(message, "in.csv", LIMITS)
+    assert spec.not_before_ns == 1_800_000_000_000_000_005
+    assert spec.windows[0] == TimeWindow("0 22 * * *", 3600, "Europe/Berlin")
+    assert spec.failed_rows_max == 0
+    told = came_back(message)
+    assert (told.not_before, list(told.windows)) == (message.not_before, list(message.windows))
+    assert told.HasField("failed_rows_max")
+    message.failed_rows_max = -1
+    with pytest.raises(InvalidRequest, match=r"spec\.failed_rows_max"):
+        came_back(message)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ from penstock_server.bulk.limits import BulkLimits
 from penstock_server.bulk.uploads import UploadSession, UploadStore
 from penstock_server.domain.errors import (
     InvalidRequest,
-    NotBuilt,
     PenstockError,
     StorageFull,
     UnknownJob,
@@ -208,8 +207,8 @@ async def test_a_sender_that_goes_away_while_its_upload_is_opened_leaves_nothing
 ) -> None:
     begun, sessions = asyncio.Event(), list[UploadSession]()
 
-    def open_upload(file_name: str, size_bytes: int, crc32c: int | None) -> UploadSession:
-        sessions.append(UploadStore.open(bench.uploads, file_name, size_bytes, crc32c))
+    def open_upload(file_name: str, size_bytes: int, crc32c: int | None, tenant: str) -> UploadSession:
+        sessions.append(UploadStore.open(bench.uploads, file_name, size_bytes, crc32c, tenant))
         begun.set()
         return sessions[0]
 
@@ -256,14 +255,27 @@ async def test_request_ids_are_bounded(bench: Bench, servicer: BulkServicer) -> 
     await settle()
 
 
-async def test_a_source_of_a_later_release_is_told_as_such(servicer: BulkServicer) -> None:
-    request = bulk_pb2.CreateJobRequest(spec=bulk_pb2.JobSpec(input_url="file:///in.csv"))
-    assert isinstance(await error_of(servicer, "CreateJob", request), NotBuilt)
+async def test_a_place_that_nobody_allows_is_refused(servicer: BulkServicer) -> None:
+    spec = bulk_pb2.JobSpec(
+        model=common_pb2.ModelRef(name=MODEL.name), task=common_pb2.TASK_EMBED, input_url="file:///in.csv"
+    )
+    request = bulk_pb2.CreateJobRequest(spec=spec)
+    assert isinstance(await error_of(servicer, "CreateJob", request), InvalidRequest)
+    spec.input_url = "s3://bucket/" + "a" * 2048
+    request = bulk_pb2.CreateJobRequest(spec=spec)
+    assert isinstance(await error_of(servicer, "CreateJob", request), InvalidRequest)
 
 
-async def test_failed_rows_cannot_be_tried_again_yet(bench: Bench, servicer: BulkServicer) -> None:
+async def test_failed_rows_are_tried_again_by_a_new_job(bench: Bench, servicer: BulkServicer) -> None:
     running = await bench.submit(["a"])
     request = bulk_pb2.RetryFailedRowsRequest(job_id=running.id)
     assert isinstance(await error_of(servicer, "RetryFailedRows", request), WrongState)
-    await bench.finish(running.id)
-    assert isinstance(await error_of(servicer, "RetryFailedRows", request), NotBuilt)
+    bench.lane.fail(1)
+    await settle()
+    request.request_id = "r" * 129
+    assert isinstance(await error_of(servicer, "RetryFailedRows", request), InvalidRequest)
+    request.request_id = "once"
+    job = (await servicer.RetryFailedRows(request, CONTEXT)).job
+    assert (job.spec.retry_of, job.spec.upload_id) == (running.id, running.spec.upload_id)
+    assert (await servicer.RetryFailedRows(request, CONTEXT)).job.id == job.id
+    await settle()

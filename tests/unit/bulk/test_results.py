@@ -71,7 +71,7 @@ def result(
     task: Task = Task.EMBED,
     has_keys: bool = True,
 ) -> Path:
-    return export(ExportOrder(folder.path, records, task, has_keys, file_format, selection))
+    return export(ExportOrder(folder.path, records, task, has_keys, (), "minilm", file_format, selection))
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:

@@ -32,13 +32,18 @@ class _FileFormatEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enu
     FILE_FORMAT_UNSPECIFIED: _FileFormat.ValueType  # 0
     """Inputs: decided by the file name's ending. Results: JSON lines."""
     FILE_FORMAT_JSONL: _FileFormat.ValueType  # 1
-    """JSON lines: one object a line, UTF-8."""
+    """JSON lines: one object a line, UTF-8; as an input also compressed with gzip or zstd."""
     FILE_FORMAT_CSV: _FileFormat.ValueType  # 2
-    """Comma-separated values with a header line, UTF-8, RFC 4180 quoting."""
+    """Comma-separated values with a header line, UTF-8, RFC 4180 quoting; also compressed."""
     FILE_FORMAT_PARQUET: _FileFormat.ValueType  # 3
     """Apache Parquet."""
     FILE_FORMAT_ARROW: _FileFormat.ValueType  # 4
-    """Apache Arrow IPC file. UNIMPLEMENTED in this release."""
+    """Apache Arrow IPC, as a file or a stream. Inputs only."""
+    FILE_FORMAT_OPENAI_BATCH: _FileFormat.ValueType  # 5
+    """JSON lines as in OpenAI's batch API: custom_id, and a body for /v1/embeddings with one text. As an input the
+    columns of the spec must be empty, and the task must be TASK_EMBED; model, dimensions and format are the job's.
+    As results, a response for each line.
+    """
 
 class FileFormat(_FileFormat, metaclass=_FileFormatEnumTypeWrapper):
     """Format of a file."""
@@ -46,13 +51,18 @@ class FileFormat(_FileFormat, metaclass=_FileFormatEnumTypeWrapper):
 FILE_FORMAT_UNSPECIFIED: FileFormat.ValueType  # 0
 """Inputs: decided by the file name's ending. Results: JSON lines."""
 FILE_FORMAT_JSONL: FileFormat.ValueType  # 1
-"""JSON lines: one object a line, UTF-8."""
+"""JSON lines: one object a line, UTF-8; as an input also compressed with gzip or zstd."""
 FILE_FORMAT_CSV: FileFormat.ValueType  # 2
-"""Comma-separated values with a header line, UTF-8, RFC 4180 quoting."""
+"""Comma-separated values with a header line, UTF-8, RFC 4180 quoting; also compressed."""
 FILE_FORMAT_PARQUET: FileFormat.ValueType  # 3
 """Apache Parquet."""
 FILE_FORMAT_ARROW: FileFormat.ValueType  # 4
-"""Apache Arrow IPC file. UNIMPLEMENTED in this release."""
+"""Apache Arrow IPC, as a file or a stream. Inputs only."""
+FILE_FORMAT_OPENAI_BATCH: FileFormat.ValueType  # 5
+"""JSON lines as in OpenAI's batch API: custom_id, and a body for /v1/embeddings with one text. As an input the
+columns of the spec must be empty, and the task must be TASK_EMBED; model, dimensions and format are the job's.
+As results, a response for each line.
+"""
 global___FileFormat = FileFormat
 
 class _JobState:
@@ -66,7 +76,7 @@ class _JobStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumT
     JOB_STATE_VALIDATING: _JobState.ValueType  # 1
     """The input is being read and its rows counted."""
     JOB_STATE_RUNNING: _JobState.ValueType  # 2
-    """Rows are being computed, or the job waits for its turn."""
+    """Rows are being computed, or the job waits for its turn, or for a time at which it may."""
     JOB_STATE_PAUSED: _JobState.ValueType  # 3
     """Nothing is computed until ResumeJob. If the server paused the job, `error` says why."""
     JOB_STATE_FINALIZING: _JobState.ValueType  # 4
@@ -90,7 +100,7 @@ JOB_STATE_UNSPECIFIED: JobState.ValueType  # 0
 JOB_STATE_VALIDATING: JobState.ValueType  # 1
 """The input is being read and its rows counted."""
 JOB_STATE_RUNNING: JobState.ValueType  # 2
-"""Rows are being computed, or the job waits for its turn."""
+"""Rows are being computed, or the job waits for its turn, or for a time at which it may."""
 JOB_STATE_PAUSED: JobState.ValueType  # 3
 """Nothing is computed until ResumeJob. If the server paused the job, `error` says why."""
 JOB_STATE_FINALIZING: JobState.ValueType  # 4
@@ -353,6 +363,7 @@ class JobSpec(google.protobuf.message.Message):
     WEIGHT_FIELD_NUMBER: builtins.int
     SHARE_MAX_FIELD_NUMBER: builtins.int
     FAILED_ROWS_MAX_FIELD_NUMBER: builtins.int
+    RETRY_OF_FIELD_NUMBER: builtins.int
     task: penstock.v1.common_pb2.Task.ValueType
     """What to compute. REQUIRED. With TASK_RERANK the rows are pairs of query and document, scored as `classify`
     says.
@@ -360,9 +371,13 @@ class JobSpec(google.protobuf.message.Message):
     upload_id: builtins.str
     """Id of a complete upload."""
     input_url: builtins.str
-    """URL of a file or folder under one of the server's allowed roots. UNIMPLEMENTED in this release."""
+    """URL of a file below one of the places that the server's operator allows: an absolute path of the server, or
+    s3://, gs:// and others if the server has the package for it. INVALID_ARGUMENT elsewhere.
+    """
     input_format: global___FileFormat.ValueType
-    """Format of the input. Unset: by the file name's ending (.jsonl, .ndjson, .csv, .parquet)."""
+    """Format of the input. Unset: by the file name's ending (.jsonl, .ndjson, .csv, .parquet, .arrow,
+    .feather; .gz or .zst may follow).
+    """
     text_column: builtins.str
     """Column (or JSON field) that holds the text; at most 512 bytes, as the other columns. Default: "text".
     The job FAILS with the list of columns if the input has no such column.
@@ -374,7 +389,9 @@ class JobSpec(google.protobuf.message.Message):
     display_name: builtins.str
     """The caller's own words for the job, shown in lists; at most 512 bytes."""
     output_url: builtins.str
-    """URL of a folder for the result files. Empty: they stay on the server. UNIMPLEMENTED in this release."""
+    """URL of a folder for the result files (Parquet), which go into a folder of the job's id there, and stay on the
+    server, too. Empty: they only do that. INVALID_ARGUMENT if the server's operator does not allow the place.
+    """
     weight: builtins.int
     """Weight against the tenant's other jobs, from 1 to 1,000: of jobs that compute at once, one of 200 gets twice
     the time of one of 100. 0: 100. INVALID_ARGUMENT otherwise.
@@ -384,7 +401,11 @@ class JobSpec(google.protobuf.message.Message):
     UNIMPLEMENTED in this release.
     """
     failed_rows_max: builtins.int
-    """The job FAILS once more rows than this have failed. Unset: it never does. UNIMPLEMENTED in this release."""
+    """The job FAILS once more rows than this have failed; what is done is kept. Unset: it never does."""
+    retry_of: builtins.str
+    """Set by the server in jobs that RetryFailedRows makes: the job whose failed rows are the input. Ignored in
+    CreateJob.
+    """
     @property
     def model(self) -> penstock.v1.common_pb2.ModelRef:
         """Which model. REQUIRED. The version is fixed when the job is created."""
@@ -407,7 +428,9 @@ class JobSpec(google.protobuf.message.Message):
 
     @property
     def carry_columns(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Further columns that are carried to the results. UNIMPLEMENTED in this release."""
+        """Further columns (or JSON fields) that are carried to the results: at most 64, of texts, numbers, booleans, dates
+        and times. None may be called as a column of result files: row, key, embedding, labels, error, error_code.
+        """
 
     @property
     def expire_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
@@ -418,11 +441,13 @@ class JobSpec(google.protobuf.message.Message):
 
     @property
     def not_before(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """No row is computed before this time. UNIMPLEMENTED in this release."""
+        """No row is computed before this time; the input is read at once. INVALID_ARGUMENT if it is more than 366 days
+        ahead.
+        """
 
     @property
     def windows(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___TimeWindow]:
-        """Rows are computed only within these windows. Empty: at any time. UNIMPLEMENTED in this release."""
+        """Rows are computed only within these windows, at most 16. Empty: at any time."""
 
     def __init__(
         self,
@@ -448,9 +473,10 @@ class JobSpec(google.protobuf.message.Message):
         weight: builtins.int = ...,
         share_max: builtins.float = ...,
         failed_rows_max: builtins.int | None = ...,
+        retry_of: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_failed_rows_max", b"_failed_rows_max", "classify", b"classify", "embed", b"embed", "expire_time", b"expire_time", "failed_rows_max", b"failed_rows_max", "input_url", b"input_url", "model", b"model", "not_before", b"not_before", "options", b"options", "source", b"source", "tag", b"tag", "upload_id", b"upload_id"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_failed_rows_max", b"_failed_rows_max", "carry_columns", b"carry_columns", "classify", b"classify", "display_name", b"display_name", "embed", b"embed", "expire_time", b"expire_time", "failed_rows_max", b"failed_rows_max", "input_format", b"input_format", "input_url", b"input_url", "key_column", b"key_column", "model", b"model", "not_before", b"not_before", "options", b"options", "output_url", b"output_url", "share_max", b"share_max", "source", b"source", "tag", b"tag", "task", b"task", "text_column", b"text_column", "text_pair_column", b"text_pair_column", "upload_id", b"upload_id", "weight", b"weight", "windows", b"windows"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_failed_rows_max", b"_failed_rows_max", "carry_columns", b"carry_columns", "classify", b"classify", "display_name", b"display_name", "embed", b"embed", "expire_time", b"expire_time", "failed_rows_max", b"failed_rows_max", "input_format", b"input_format", "input_url", b"input_url", "key_column", b"key_column", "model", b"model", "not_before", b"not_before", "options", b"options", "output_url", b"output_url", "retry_of", b"retry_of", "share_max", b"share_max", "source", b"source", "tag", b"tag", "task", b"task", "text_column", b"text_column", "text_pair_column", b"text_pair_column", "upload_id", b"upload_id", "weight", b"weight", "windows", b"windows"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_failed_rows_max", b"_failed_rows_max"]) -> typing.Literal["failed_rows_max"] | None: ...
     @typing.overload
@@ -473,7 +499,7 @@ class TimeWindow(google.protobuf.message.Message):
     """Name of the IANA time zone that the cron fields are in. Empty: UTC."""
     @property
     def duration(self) -> google.protobuf.duration_pb2.Duration:
-        """How long it lasts; from one minute to seven days. REQUIRED."""
+        """How long it lasts, in whole seconds; from one minute to seven days. REQUIRED."""
 
     def __init__(
         self,
@@ -519,7 +545,7 @@ class JobProgress(google.protobuf.message.Message):
 
     @property
     def oldest_pending_age(self) -> google.protobuf.duration_pb2.Duration:
-        """How long the pending row that was begun first has been under way. Unset in this release."""
+        """How long the pending row that was begun first has been under way. Unset if none is."""
 
     def __init__(
         self,
@@ -833,6 +859,7 @@ class RowResult(google.protobuf.message.Message):
     TAGS_FIELD_NUMBER: builtins.int
     ERROR_FIELD_NUMBER: builtins.int
     RELEVANCE_FIELD_NUMBER: builtins.int
+    CARRIED_FIELD_NUMBER: builtins.int
     row: builtins.int
     """Number of the row in the input, from 0."""
     string_key: builtins.str
@@ -841,6 +868,8 @@ class RowResult(google.protobuf.message.Message):
     """A key that is a whole number."""
     relevance: builtins.float
     """The row's relevance, with TASK_RERANK; higher is more relevant."""
+    carried: builtins.str
+    """The row's carried columns, as a JSON object. Empty without any, or if the row could not be read."""
     @property
     def embedding(self) -> penstock.v1.common_pb2.Embedding:
         """The row's vector."""
@@ -868,9 +897,10 @@ class RowResult(google.protobuf.message.Message):
         tags: penstock.v1.common_pb2.TagList | None = ...,
         error: google.rpc.status_pb2.Status | None = ...,
         relevance: builtins.float = ...,
+        carried: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["classification", b"classification", "embedding", b"embedding", "error", b"error", "int_key", b"int_key", "key", b"key", "outcome", b"outcome", "relevance", b"relevance", "string_key", b"string_key", "tags", b"tags"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["classification", b"classification", "embedding", b"embedding", "error", b"error", "int_key", b"int_key", "key", b"key", "outcome", b"outcome", "relevance", b"relevance", "row", b"row", "string_key", b"string_key", "tags", b"tags"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["carried", b"carried", "classification", b"classification", "embedding", b"embedding", "error", b"error", "int_key", b"int_key", "key", b"key", "outcome", b"outcome", "relevance", b"relevance", "row", b"row", "string_key", b"string_key", "tags", b"tags"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["key", b"key"]) -> typing.Literal["string_key", "int_key"] | None: ...
     @typing.overload

@@ -153,8 +153,8 @@ class BulkServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ReadResults(self, request, context):
-        """Sends finished rows in input order, while the job runs or after. The stream ends at the first row
-        that is not finished yet, or with the last row.
+        """Sends finished rows in input order, while the job runs or after. While it runs, the stream ends at the first
+        row that is not finished yet; of a job that has ended, rows that never were finished are left out.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -175,7 +175,9 @@ class BulkServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RetryFailedRows(self, request, context):
-        """Starts a new job over the failed rows of one that has ended. UNIMPLEMENTED in this release.
+        """Starts a new job over the failed rows of one that has ended, as that one was but without an expire time.
+        Without a key column the rows' numbers become their keys. FAILED_PRECONDITION if it has not ended or no row
+        has failed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -68,8 +68,8 @@ class BulkServiceStub:
         penstock.v1.bulk_pb2.ReadResultsRequest,
         penstock.v1.bulk_pb2.ReadResultsResponse,
     ]
-    """Sends finished rows in input order, while the job runs or after. The stream ends at the first row
-    that is not finished yet, or with the last row.
+    """Sends finished rows in input order, while the job runs or after. While it runs, the stream ends at the first
+    row that is not finished yet; of a job that has ended, rows that never were finished are left out.
     """
 
     PauseJob: grpc.UnaryUnaryMultiCallable[
@@ -88,7 +88,10 @@ class BulkServiceStub:
         penstock.v1.bulk_pb2.RetryFailedRowsRequest,
         penstock.v1.bulk_pb2.RetryFailedRowsResponse,
     ]
-    """Starts a new job over the failed rows of one that has ended. UNIMPLEMENTED in this release."""
+    """Starts a new job over the failed rows of one that has ended, as that one was but without an expire time.
+    Without a key column the rows' numbers become their keys. FAILED_PRECONDITION if it has not ended or no row
+    has failed.
+    """
 
     CancelJob: grpc.UnaryUnaryMultiCallable[
         penstock.v1.bulk_pb2.CancelJobRequest,
@@ -152,8 +155,8 @@ class BulkServiceAsyncStub:
         penstock.v1.bulk_pb2.ReadResultsRequest,
         penstock.v1.bulk_pb2.ReadResultsResponse,
     ]
-    """Sends finished rows in input order, while the job runs or after. The stream ends at the first row
-    that is not finished yet, or with the last row.
+    """Sends finished rows in input order, while the job runs or after. While it runs, the stream ends at the first
+    row that is not finished yet; of a job that has ended, rows that never were finished are left out.
     """
 
     PauseJob: grpc.aio.UnaryUnaryMultiCallable[
@@ -172,7 +175,10 @@ class BulkServiceAsyncStub:
         penstock.v1.bulk_pb2.RetryFailedRowsRequest,
         penstock.v1.bulk_pb2.RetryFailedRowsResponse,
     ]
-    """Starts a new job over the failed rows of one that has ended. UNIMPLEMENTED in this release."""
+    """Starts a new job over the failed rows of one that has ended, as that one was but without an expire time.
+    Without a key column the rows' numbers become their keys. FAILED_PRECONDITION if it has not ended or no row
+    has failed.
+    """
 
     CancelJob: grpc.aio.UnaryUnaryMultiCallable[
         penstock.v1.bulk_pb2.CancelJobRequest,
@@ -250,8 +256,8 @@ class BulkServiceServicer(metaclass=abc.ABCMeta):
         request: penstock.v1.bulk_pb2.ReadResultsRequest,
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[penstock.v1.bulk_pb2.ReadResultsResponse], collections.abc.AsyncIterator[penstock.v1.bulk_pb2.ReadResultsResponse]]:
-        """Sends finished rows in input order, while the job runs or after. The stream ends at the first row
-        that is not finished yet, or with the last row.
+        """Sends finished rows in input order, while the job runs or after. While it runs, the stream ends at the first
+        row that is not finished yet; of a job that has ended, rows that never were finished are left out.
         """
 
     @abc.abstractmethod
@@ -276,7 +282,10 @@ class BulkServiceServicer(metaclass=abc.ABCMeta):
         request: penstock.v1.bulk_pb2.RetryFailedRowsRequest,
         context: _ServicerContext,
     ) -> typing.Union[penstock.v1.bulk_pb2.RetryFailedRowsResponse, collections.abc.Awaitable[penstock.v1.bulk_pb2.RetryFailedRowsResponse]]:
-        """Starts a new job over the failed rows of one that has ended. UNIMPLEMENTED in this release."""
+        """Starts a new job over the failed rows of one that has ended, as that one was but without an expire time.
+        Without a key column the rows' numbers become their keys. FAILED_PRECONDITION if it has not ended or no row
+        has failed.
+        """
 
     @abc.abstractmethod
     def CancelJob(

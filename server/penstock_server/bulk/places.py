@@ -1,0 +1,175 @@
+"""Files that callers name by URL: below the roots that the operator allows, and nowhere else.
+
+``fsspec`` opens them: local paths, and what its plug-ins know (``s3://`` with s3fs, ``gs://`` with gcsfs).
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import shutil
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
+
+from penstock_server.bulk.durable import replacing, storage_errors
+from penstock_server.domain.errors import InvalidRequest, PenstockError, PlaceFailed
+
+_FILE = "file"
+_TENANT = "{tenant}"
+_BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A URL taken apart: scheme, bucket or nothing, and an absolute path without detours."""
+
+    scheme: str
+    bucket: str
+    path: str
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a path of this machine."""
+        return self.scheme == _FILE
+
+    @property
+    def url(self) -> str:
+        """The URL put together again."""
+        return self.path if self.is_local else f"{self.scheme}://{self.bucket}{self.path}"
+
+
+def place_of(url: str) -> Place:
+    """Takes a URL or an absolute path apart.
+
+    Raises:
+        ValueError: It is neither, or has detours; the message says what is wrong.
+    """
+    if "://" not in url:
+        url = f"{_FILE}://{url}"
+    split = urlsplit(url)
+    path = url.partition("://")[2][len(split.netloc) :]
+    if split.scheme == _FILE and split.netloc:
+        raise ValueError("a local path must be absolute")
+    if not path.startswith("/") or (split.scheme != _FILE and not split.netloc):
+        raise ValueError("it must have a bucket and a path")
+    if ".." in path.split("/") or "\0" in path:
+        raise ValueError("it must not have detours")
+    # Credentials and options would travel in it, and be told to whoever reads the job.
+    if "@" in split.netloc or "::" in url or split.query or split.fragment:
+        raise ValueError("it must be a plain URL")
+    return Place(split.scheme.lower(), split.netloc, posixpath.normpath(path))
+
+
+def allowed_place(url: str, roots: Sequence[str], tenant: str, field: str) -> Place:
+    """Takes a URL apart that a caller has named.
+
+    Args:
+        url: It.
+        roots: URLs or paths below which it must be; ``{tenant}`` in one stands for the tenant.
+        tenant: Who names it.
+        field: The field, for the message.
+
+    Raises:
+        InvalidRequest: It is none, or below none of the roots.
+    """
+    try:
+        place = place_of(url)
+    except ValueError as err:
+        raise InvalidRequest.of_field(field, f"{err}, such as s3://bucket/folder/file.jsonl") from err
+    if not any(_is_below(place, root, tenant) for root in roots):
+        told = (
+            "is below none of the places that this server allows"
+            if roots
+            else "is not allowed by this server"
+        )
+        raise InvalidRequest.of_field(field, f"{told} (bulk.input_roots and bulk.output_roots)")
+    return place
+
+
+def _is_below(place: Place, root: str, tenant: str) -> bool:
+    if _TENANT in root:
+        # A name with a slash would lead into somebody else's folder.
+        if not tenant or "/" in tenant or tenant in (".", ".."):
+            return False
+        root = root.replace(_TENANT, tenant)
+    found = place_of(root)
+    if (place.scheme, place.bucket) != (found.scheme, found.bucket):
+        return False
+    if not place.is_local:
+        return place.path.startswith(found.path.rstrip("/") + "/")
+    # Links may lead out of the root.
+    path, base = os.path.realpath(place.path), os.path.realpath(found.path)
+    return path.startswith(base.rstrip("/") + "/")
+
+
+def fetch(place: Place, path: Path, bytes_max: int) -> None:
+    """Copies a file that is not local to a path, durably.
+
+    Raises:
+        InvalidRequest: There is no such file, or it is larger than allowed.
+        PlaceFailed: It cannot be reached or read.
+        StorageFull: The disk has no room.
+    """
+    with _reaching(place.url), replacing(path) as temporary, _opened(place) as source:
+        size_bytes = 0
+        with temporary.open("wb") as sink:
+            while data := source.read(_BLOCK_BYTES):
+                size_bytes += len(data)
+                if size_bytes > bytes_max:
+                    raise InvalidRequest(f"{place.url} is larger than {bytes_max:,} bytes; split it.")
+                sink.write(data)
+
+
+def deliver(paths: Sequence[Path], folder: Place) -> None:
+    """Copies files into a folder, replacing earlier ones; a reader never sees half of one.
+
+    Raises:
+        PlaceFailed: The folder cannot be reached or written.
+        StorageFull: It is local, and the disk has no room.
+    """
+    for path in paths:
+        target = f"{folder.url.rstrip('/')}/{path.name}"
+        with _reaching(target):
+            if folder.is_local:
+                Path(folder.path).mkdir(parents=True, exist_ok=True)
+                with storage_errors(), replacing(Path(target)) as temporary:
+                    shutil.copyfile(path, temporary)
+                continue
+            files, name = _files_of(target)
+            # Object stores show a file when it is whole.
+            files.put_file(str(path), name)
+
+
+@contextmanager
+def _opened(place: Place) -> Generator[BinaryIO]:
+    files, name = _files_of(place.url)
+    with files.open(name, "rb") as file:
+        yield file
+
+
+def _files_of(url: str) -> tuple[Any, str]:
+    # Imported late: only file processes need it, and its plug-ins are heavy.
+    core: Any = import_module("fsspec.core")
+    found: tuple[Any, str] = core.url_to_fs(url)
+    return found
+
+
+@contextmanager
+def _reaching(url: str) -> Generator[None]:
+    """Turns whatever a plug-in raises into errors of ours."""
+    try:
+        yield
+    except FileNotFoundError as err:
+        raise InvalidRequest(f"There is nothing at {url}.") from err
+    except (PenstockError, MemoryError):
+        raise
+    except ImportError as err:
+        raise PlaceFailed(f"{url} needs a package that this server does not have: {err}") from err
+    except Exception as err:
+        told = str(err).partition("\n")[0][:200]
+        raise PlaceFailed(f"{url} cannot be reached: {type(err).__name__}: {told}") from err

@@ -1,0 +1,95 @@
+"""Jobs whose input and results are in an S3 bucket, of a real S3 server on this machine."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Generator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import penstock
+from penstock_server.bulk.arrow import pq
+from tests.support.reviews import reviews
+from tests.support.server import running_server
+
+BUCKET = "penstock"
+TEXTS = [text[:60] for text in reviews(40)]
+ROOTS = {"input_roots": [f"s3://{BUCKET}/in"], "output_roots": [f"s3://{BUCKET}/out"]}
+
+
+@pytest.fixture
+def files(monkeypatch: pytest.MonkeyPatch) -> Generator[Any]:
+    """The store's files; the server's processes find it as those of an operator would, by the environment."""
+    moto: Any = import_module("moto.server")
+    store = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    store.start()
+    host, port = store.get_host_and_port()
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    s3fs: Any = import_module("s3fs")
+    found = s3fs.S3FileSystem(endpoint_url=f"http://{host}:{port}", skip_instance_cache=True)
+    found.mkdir(BUCKET)
+    yield found
+    store.stop()
+
+
+def test_a_job_reads_from_a_bucket_and_delivers_to_it(files: Any, tmp_path: Path) -> None:
+    lines = b"".join(json.dumps({"id": row, "text": text}).encode() + b"\n" for row, text in enumerate(TEXTS))
+    files.pipe_file(f"{BUCKET}/in/rows.jsonl.gz", gzip.compress(lines))
+    with (
+        running_server(tmp_path / "data", bulk=ROOTS) as server,
+        penstock.Client(server.address) as client,
+    ):
+        bulk = client.bulk
+        options: dict[str, Any] = {"model": "minilm", "task": "embed", "key_column": "id"}
+        out = f"s3://{BUCKET}/out/today"
+        job = bulk.create(input_url=f"s3://{BUCKET}/in/rows.jsonl.gz", output_url=out, **options)
+        job = bulk.wait(job.id, timeout_s=120)
+        assert (job.state.value, job.succeeded, job.input_url) == (
+            "succeeded",
+            len(TEXTS),
+            f"s3://{BUCKET}/in/rows.jsonl.gz",
+        )
+        delivered = tmp_path / "results.parquet"
+        files.get_file(f"{BUCKET}/out/today/{job.id}/results.parquet", str(delivered))
+        table = pq.read_table(delivered)
+        assert table.column("key").to_pylist() == list(range(len(TEXTS)))
+        assert [len(vector) for vector in table.column("embedding").to_pylist()] == [384] * len(TEXTS)
+        # What is not there fails the job; what is elsewhere is refused.
+        missing = bulk.wait(bulk.create(input_url=f"s3://{BUCKET}/in/none.csv", **options).id, timeout_s=120)
+        assert missing.state.value == "failed"
+        assert missing.error is not None
+        assert "nothing at" in missing.error.message
+        with pytest.raises(penstock.InvalidRequestError, match="input_url"):
+            bulk.create(input_url=f"s3://{BUCKET}/elsewhere/rows.csv", **options)
+
+
+def test_a_bucket_that_cannot_be_reached_pauses_the_job(
+    files: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files.pipe_file(f"{BUCKET}/in/rows.csv", b"text\na film\n")
+    with monkeypatch.context() as broken:
+        # Nobody listens there; and no patience, which is the operator's to choose.
+        broken.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+        broken.setenv("AWS_MAX_ATTEMPTS", "1")
+        with (
+            running_server(tmp_path / "data", bulk=ROOTS) as server,
+            penstock.Client(server.address) as client,
+        ):
+            job = client.bulk.create(input_url=f"s3://{BUCKET}/in/rows.csv", model="minilm", task="embed")
+            states = client.bulk.watch(job.id, timeout_s=120)
+            paused = next(state for state in states if state.state.value == "paused")
+            assert paused.error is not None
+            assert paused.error.reason == "PLACE_FAILED"
+            broken.undo()
+            client.bulk.resume(job.id)
+            assert client.bulk.wait(job.id, timeout_s=120).state.value == "succeeded"
