@@ -106,6 +106,7 @@ class _Server:
         self.process = ServerProcess(folder / "data", "--config", str(folder / "penstock.toml"))
         self.client = penstock.Client(self.process.address)
         self._channel = grpc.insecure_channel(self.process.address)
+        self.is_killed = False
         self.stub = bulk_pb2_grpc.BulkServiceStub(self._channel)
 
     def __enter__(self) -> _Server:
@@ -114,7 +115,10 @@ class _Server:
     def __exit__(self, *_: object) -> None:
         self.client.close()
         self._channel.close()
-        if self.process.process.poll() is None:
+        # Whoever kills it may be a thread of gRPC's, which has not waited for its end yet.
+        if self.is_killed:
+            self.process.process.wait()
+        else:
             self.process.kill()
 
 
@@ -209,7 +213,7 @@ class _Killer:
                 try:
                     job = attempt.carry_on(server, lambda moment: self._at(moment, server))
                 except (grpc.RpcError, PenstockError, _Killed) as err:
-                    if server.process.process.poll() is None:
+                    if not server.is_killed:
                         raise CrashFailed(f"the server lives, and answers {err}") from err
                 else:
                     _compare(_results(server.client, job), reference)
@@ -229,6 +233,7 @@ class _Killer:
             self._due_s = time.monotonic() + self._chance.uniform(0, spread_s)
         if self._due_s is None or time.monotonic() < self._due_s:
             return
+        server.is_killed = True
         server.process.kill()
         self.kills_left -= 1
         self.tally.kills[moment] += 1

@@ -141,7 +141,10 @@ def test_the_same_request_id_makes_one_job(client: Client, source: Path) -> None
 
 def test_a_job_is_paused_resumed_cancelled_and_deleted(client: Client, tmp_path: Path) -> None:
     path = tmp_path / "long.jsonl"
-    path.write_text("".join(json.dumps({"text": " ".join(WORDS * 18)}) + "\n" for _ in range(2000)))
+    # Each is another one: those that are alike would be computed once.
+    path.write_text(
+        "".join(json.dumps({"text": " ".join([str(n), *WORDS * 18])}) + "\n" for n in range(2000))
+    )
     job = client.bulk.submit(path, model="minilm", task="embed", display_name="long")
     running = next(each for each in client.bulk.watch(job.id) if each.state is JobState.RUNNING)
     assert running.total == 2000

@@ -37,7 +37,7 @@ def files(monkeypatch: pytest.MonkeyPatch) -> Generator[Any]:
         monkeypatch.setenv(name, value)
     s3fs: Any = import_module("s3fs")
     found = s3fs.S3FileSystem(endpoint_url=f"http://{host}:{port}", skip_instance_cache=True)
-    found.mkdir(BUCKET)
+    found.makedirs(BUCKET, exist_ok=True)
     yield found
     store.stop()
 
