@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -29,7 +28,8 @@ def main(kills: int, rows: int, seed: int, is_json: bool) -> None:
             click.echo(f"seed {seed}: {err}", err=True)
             sys.exit(1)
     if is_json:
-        click.echo(json.dumps(asdict(tally), indent=2))
+        figures = {"kills": dict(tally.kills), "journals_cut": tally.journals_cut, "jobs": tally.jobs}
+        click.echo(json.dumps(figures, indent=2))
     else:
         _print(tally)
 
