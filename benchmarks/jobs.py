@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,11 @@ import safetensors.numpy
 
 import penstock
 from benchmarks.hybrid.processes import ROOT
-from benchmarks.machine import describe_machine
+from benchmarks.machine import describe_machine, process_tree
 from benchmarks.texts import TextKind, bulk_texts
 from penstock import JobState
 from penstock_server.config import LaneConfig, usable_cores
+from tests.support.proc import command_of, memory_bytes, status_of
 from tests.support.reference_model import build_bert, reference_model_folder
 from tests.support.server import ServerProcess
 
@@ -44,7 +46,7 @@ _BARE_ROWS = 60_000
 # Sentences that differ; more than a window has rows, so that no row is spared for being there twice.
 _TEXTS = 200_000
 _POLL_S = 0.5
-_MEMORY = ("RssAnon", "RssShmem")
+_MIB = 1 << 20
 
 
 @click.command(context_settings={"show_default": True})
@@ -184,38 +186,16 @@ class _Memory:
 
     def _watch(self) -> None:
         while not self._stopped.wait(_POLL_S):
-            for pid in (self._pid, *_children(self._pid)):
+            for pid in process_tree(self._pid):
                 name = "server" if pid == self._pid else _name_of(pid)
-                mebibytes = _memory_of(pid)
-                if name and mebibytes:
-                    self._seen.setdefault(name, []).append(mebibytes)
-
-
-def _children(pid: int) -> list[int]:
-    pids: list[int] = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            pids += map(int, task.read_text(encoding="ascii").split())
-        except OSError:
-            continue
-    return pids
+                with suppress(OSError):
+                    if name:
+                        self._seen.setdefault(name, []).append(memory_bytes(status_of(pid)) / _MIB)
 
 
 def _name_of(pid: int) -> str:
-    try:
-        command = Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8")
-    except OSError:
-        return ""
+    command = command_of(pid)
     return "worker" if "worker_main" in command else "file process" if "file_process" in command else ""
-
-
-def _memory_of(pid: int) -> float:
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return 0.0
-    values = dict(line.split(":", 1) for line in lines)
-    return sum(int(values.get(name, "0 kB").split()[0]) for name in _MEMORY) / 1024
 
 
 def _table(result: dict[str, Any]) -> str:

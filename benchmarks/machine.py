@@ -53,7 +53,7 @@ class CpuTime:
 
 def read_cpu_time(at_s: float, server_pid: int | None, client_pids: Iterable[int]) -> CpuTime:
     """Reads processor times; a server on another machine counts as 0."""
-    server_s = sum(_process_s(pid) for pid in _tree(server_pid)) if server_pid else 0.0
+    server_s = sum(_process_s(pid) for pid in process_tree(server_pid)) if server_pid else 0.0
     return CpuTime(at_s, _machine_s(), server_s, sum(_process_s(pid) for pid in client_pids))
 
 
@@ -72,7 +72,7 @@ def _process_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
 
-def _tree(pid: int) -> list[int]:
+def process_tree(pid: int) -> list[int]:
     """A process and its children's processes."""
     try:
         threads = list(Path(f"/proc/{pid}/task").iterdir())
@@ -80,7 +80,7 @@ def _tree(pid: int) -> list[int]:
     except OSError:
         return [pid]
     children = [int(child) for text in texts for child in text.split()]
-    return [pid, *(member for child in children for member in _tree(child))]
+    return [pid, *(member for child in children for member in process_tree(child))]
 
 
 def _line_of(path: str, name: str) -> str:

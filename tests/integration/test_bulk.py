@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.rpc import error_details_pb2, status_pb2
 
 import penstock
@@ -345,6 +346,27 @@ def test_a_drain_waits_neither_for_silent_uploads_nor_for_watchers(tmp_path: Pat
     channel.close()
     with running_server(tmp_path / "data") as server, grpc.insecure_channel(server.address) as channel:
         assert committed(bulk_pb2_grpc.BulkServiceStub(channel)) == commit_bytes
+
+
+def test_a_job_is_an_operation_on_the_wire(live_server: ServerThread, stub: Any) -> None:
+    whole = upload(stub, "in.csv", b"text\na film\n")
+    spec = bulk_pb2.JobSpec(
+        model=common_pb2.ModelRef(name="minilm"), task=common_pb2.TASK_EMBED, upload_id=whole.id
+    )
+    job = stub.CreateJob(bulk_pb2.CreateJobRequest(spec=spec)).job
+    untyped: Any = operations_pb2_grpc
+    with grpc.insecure_channel(live_server.address) as channel:
+        operations = untyped.OperationsStub(channel)
+        name = f"operations/{job.id}"
+        done = operations.WaitOperation(operations_pb2.WaitOperationRequest(name=name), timeout=60)
+        answer = bulk_pb2.Job()
+        assert (done.name, done.done) == (name, True)
+        assert done.response.Unpack(answer)
+        assert answer.progress.succeeded == 1
+        operations.DeleteOperation(operations_pb2.DeleteOperationRequest(name=name))
+        gone = operations_pb2.GetOperationRequest(name=name)
+        code, reason, _ = failure(lambda: operations.GetOperation(gone))
+        assert (code, reason) == (grpc.StatusCode.NOT_FOUND, "UNKNOWN_JOB")
 
 
 def test_a_killed_server_goes_on_with_the_job_and_no_row_is_lost(tmp_path: Path) -> None:

@@ -15,6 +15,11 @@ from penstock.v1 import common_pb2, inference_pb2, inference_pb2_grpc
 from tests.support.server import ServerThread, running_server
 
 TLS = Path(__file__).parents[1] / "data" / "tls"
+SERVER_TLS = {
+    "certificate": TLS / "server.pem",
+    "private_key": TLS / "server.key",
+    "client_ca": TLS / "authority.pem",
+}
 TENANTS = {"named": {"slow": {"tokens_per_s": 10, "burst_tokens": 10}}}
 
 
@@ -22,6 +27,14 @@ TENANTS = {"named": {"slow": {"tokens_per_s": 10, "burst_tokens": 10}}}
 def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[ServerThread]:
     with running_server(tmp_path_factory.mktemp("tenants") / "data", tenants=TENANTS) as server:
         yield server
+
+
+def acme() -> grpc.ChannelCredentials:
+    """What the tenant acme shows."""
+    authority, key, certificate = (
+        (TLS / name).read_bytes() for name in ("authority.pem", "client.key", "client.pem")
+    )
+    return grpc.ssl_channel_credentials(authority, key, certificate)
 
 
 def tenant_of(client: Client, **options: Any) -> str:
@@ -91,19 +104,10 @@ def test_a_refused_text_of_a_stream_carries_its_own_status(server: ServerThread)
 
 
 def test_the_certificate_names_the_tenant(tmp_path: Path) -> None:
-    tls = {
-        "certificate": TLS / "server.pem",
-        "private_key": TLS / "server.key",
-        "client_ca": TLS / "authority.pem",
-    }
-    authority, key, certificate = (
-        (TLS / name).read_bytes() for name in ("authority.pem", "client.key", "client.pem")
-    )
-    credentials = grpc.ssl_channel_credentials(authority, key, certificate)
     metadata = {"penstock-tenant": "somebody else"}
     with (
-        running_server(tmp_path / "data", tls=tls) as secured,
-        Client(secured.address, tls=credentials, metadata=metadata) as client,
+        running_server(tmp_path / "data", tls=SERVER_TLS) as secured,
+        Client(secured.address, tls=acme(), metadata=metadata) as client,
     ):
         assert tenant_of(client, tenant="mine") == "acme"
 
@@ -119,16 +123,7 @@ def test_a_tenant_with_a_certificate_reaches_no_others_jobs_and_uploads(tmp_path
             foreign_upload, model="minilm", task="embed", tenant="other", request_id="same"
         )
         client.bulk.wait(foreign.id)
-    tls = {
-        "certificate": TLS / "server.pem",
-        "private_key": TLS / "server.key",
-        "client_ca": TLS / "authority.pem",
-    }
-    authority, key, certificate = (
-        (TLS / name).read_bytes() for name in ("authority.pem", "client.key", "client.pem")
-    )
-    credentials = grpc.ssl_channel_credentials(authority, key, certificate)
-    with running_server(data, tls=tls) as secured, Client(secured.address, tls=credentials) as client:
+    with running_server(data, tls=SERVER_TLS) as secured, Client(secured.address, tls=acme()) as client:
         bulk = client.bulk
         reaches: list[Callable[[str], object]] = [
             bulk.get,

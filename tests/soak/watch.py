@@ -14,13 +14,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from penstock import Client, PenstockError
 from tests.soak.processes import Server
+from tests.support.proc import command_of, memory_bytes, status_of
 
 _PERIOD_S = 1.0
 _HEALTH_TIMEOUT_S = 20.0
-_BYTES_PER_KIB = 1024
-# What is neither the file that lies behind it nor shared with anybody who brought it: heap, stacks, and the
-# segments that both processes map.
-_MEMORY = ("RssAnon", "RssShmem")
 SERVER, WORKER = "server", "worker"
 WAITING = ("penstock_queue_rows", "penstock_queue_tokens", "penstock_rpcs_in_flight")
 
@@ -131,19 +128,10 @@ def children_of(pid: int) -> list[int]:
         for thread in Path(f"/proc/{pid}/task").iterdir():
             with suppress(OSError):
                 children += map(int, (thread / "children").read_text(encoding="ascii").split())
-    return [child for child in children if "worker_main" in _command(child)]
-
-
-def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
+    return [child for child in children if "worker_main" in command_of(child)]
 
 
 def _sample(process: str, pid: int, at_s: float) -> Sample:
-    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
-    status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
-    memory = sum(int(status[name].split()[0]) * _BYTES_PER_KIB for name in _MEMORY if name in status)
+    status = status_of(pid)
     files = sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
-    return Sample(round(at_s, 1), process, pid, memory, files, int(status["Threads"]))
+    return Sample(round(at_s, 1), process, pid, memory_bytes(status), files, int(status["Threads"]))

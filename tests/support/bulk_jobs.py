@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from penstock_kernels import TokenRows
+from penstock_server.api.deadlines import Context
 from penstock_server.bulk.database import Database
 from penstock_server.bulk.export import DeliveryOrder, ExportOrder
 from penstock_server.bulk.file_process import carry_out
@@ -353,6 +355,25 @@ class Bench:
             tokens = self.model.tokenizer.encode([text], tokens_max=TOKENS_MAX, truncation=Truncation.RIGHT)
             answers.extend(outputs_of(tokens, np.zeros(1, np.int32)).tolist())
         return answers
+
+
+@asynccontextmanager
+async def running_bench(folder: Path, limits: BulkLimits) -> AsyncGenerator[Bench]:
+    """A bench that has been started; stopped as by a drain at the end."""
+    bench = Bench(folder, limits)
+    await bench.start()
+    yield bench
+    await bench.stop()
+
+
+class _BareContext:
+    """All that BulkServicer asks a call for, of a caller who says nothing."""
+
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return ()
+
+
+BARE_CONTEXT = cast(Context, _BareContext())
 
 
 class TurnedTime:

@@ -64,7 +64,8 @@ class BulkServicer(bulk_pb2_grpc.BulkServiceServicer):
         bulk_codec.check_built(request.spec)
         tenant = self._callers.proven_tenant(context)
         if request.spec.WhichOneof("source") == "input_url":
-            file_name = request.spec.input_url.rpartition("/")[2]
+            url = bulk_codec.required(request.spec.input_url, "spec.input_url", self._limits.url_bytes_max)
+            file_name = url.rpartition("/")[2]
         else:
             file_name = (await self._upload(request.spec.upload_id, "spec.upload_id", tenant)).file_name
         spec = bulk_codec.spec_from_proto(request.spec, file_name, self._limits)
@@ -225,7 +226,8 @@ class BulkServicer(bulk_pb2_grpc.BulkServiceServicer):
         """A caller's id of a request as the journal keeps it: tenants do not meet in them."""
         bulk_codec.bounded(request_id, "request_id", self._limits.id_bytes_max)
         tenant = self._callers.proven_tenant(context)
-        return request_id if tenant is None or not request_id else f"{tenant}/{request_id}"
+        # No tenant's name has this character, so no two of them make the same.
+        return request_id if tenant is None or not request_id else f"{tenant}\0{request_id}"
 
     def _id(self, value: str, field: str = "job_id") -> str:
         return bulk_codec.required(value, field, self._limits.id_bytes_max)

@@ -135,10 +135,7 @@ def spec_from_proto(message: bulk_pb2.JobSpec, file_name: str, limits: BulkLimit
         not_before_ns=_nanoseconds(message.not_before, "spec.not_before")
         if message.HasField("not_before")
         else None,
-        windows=tuple(
-            TimeWindow(window.start_cron, window.duration.seconds, window.time_zone)
-            for window in message.windows
-        ),
+        windows=tuple(_window(window, number) for number, window in enumerate(message.windows)),
         failed_rows_max=_failed_rows_max(message),
         expire_time_ns=_nanoseconds(message.expire_time, "spec.expire_time")
         if message.HasField("expire_time")
@@ -173,6 +170,12 @@ def _weight(number: int) -> int:
             "spec.weight", f"must be from 1 to {WEIGHT_MAX:,} (0: {WEIGHT_DEFAULT})"
         )
     return number or WEIGHT_DEFAULT
+
+
+def _window(message: bulk_pb2.TimeWindow, number: int) -> TimeWindow:
+    if message.duration.nanos:
+        raise InvalidRequest.of_field(f"spec.windows[{number}].duration", "must be whole seconds")
+    return TimeWindow(message.start_cron, message.duration.seconds, message.time_zone)
 
 
 def _failed_rows_max(message: bulk_pb2.JobSpec) -> int | None:

@@ -47,7 +47,9 @@ class CallerReader:
         return options if tenant == options.tenant else replace(options, tenant=tenant)
 
     def proven_tenant(self, context: Context) -> str | None:
-        """The tenant as a certificate names it, who may know of its own jobs only; None if nobody shows one.
+        """The tenant as its certificate names it, who sees its own jobs only; None if nobody shows one.
+
+        A certificate without a common name is that of the tenant without a name, whatever it calls itself.
 
         Raises:
             InvalidRequest: The name is too long or has characters that cannot be printed.
@@ -55,9 +57,8 @@ class CallerReader:
         if not self._has_certificates:
             return None
         names = cast("Mapping[str, list[bytes]]", context.auth_context()).get(_COMMON_NAME, ())
-        for name in names:
-            return checked_tenant(name.decode(errors="replace"), "the certificate's common name")
-        return None
+        name = next(iter(names), b"").decode(errors="replace")
+        return checked_tenant(name, "the certificate's common name")
 
     def _tenant(self, options: RequestOptions, context: Context) -> str:
         proven = self.proven_tenant(context)

@@ -24,7 +24,7 @@ class BulkLimits:
         disk_free_bytes_min: Uploads are refused when less than this would stay free.
         file_name_bytes_max: Longest name of an upload.
         unpacked_bytes_max: Most that a compressed input may unpack to.
-        unpacked_ratio_max: Likewise, over its own size; texts become five to twenty times as large.
+        unpacked_ratio_max: Likewise, over its own size; film reviews become 2.5 times as large.
         unpacked_ratio_from_bytes: What unpacks to no more than this may do so at any ratio.
         text_bytes_max: Largest text of a row; a longer one fails alone.
         line_bytes_max: Longest line of JSONL, and longest field of CSV.

@@ -10,7 +10,7 @@ import posixpath
 import shutil
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -74,11 +74,16 @@ def allowed_place(url: str, roots: Sequence[str], tenant: str, field: str) -> Pl
         tenant: Who names it.
         field: The field, for the message.
 
+    Returns:
+        The place; of a local one the path that links lead to, so that what was looked at is what is opened.
+
     Raises:
         InvalidRequest: It is none, or below none of the roots.
     """
     try:
         place = place_of(url)
+        if place.is_local:
+            place = replace(place, path=os.path.realpath(place.path))
     except ValueError as err:
         raise InvalidRequest.of_field(field, f"{err}, such as s3://bucket/folder/file.jsonl") from err
     if not any(_is_below(place, root, tenant) for root in roots):
@@ -102,9 +107,7 @@ def _is_below(place: Place, root: str, tenant: str) -> bool:
         return False
     if not place.is_local:
         return place.path.startswith(found.path.rstrip("/") + "/")
-    # Links may lead out of the root.
-    path, base = os.path.realpath(place.path), os.path.realpath(found.path)
-    return path.startswith(base.rstrip("/") + "/")
+    return place.path.startswith(os.path.realpath(found.path).rstrip("/") + "/")
 
 
 def fetch(place: Place, path: Path, bytes_max: int) -> None:

@@ -28,7 +28,7 @@ def own_cpus(threads: int) -> tuple[int, ...]:
 def stay_on(cpus: Sequence[int]) -> None:
     """Keeps the calling thread on the first of some CPUs; no effect if there are none."""
     # The kernel wakes a batch's other threads on the core of the one that woke them, where they wait for it
-    # though other cores are idle: with two threads 24 tokens took 9.6 ms wherever the kernel liked, and 5.5
+    # though other cores are idle: with two threads 25 tokens took 9.6 ms wherever the kernel liked, and 5.5
     # on a core each (MiniLM, Linux 6.18, 2026-11-27).
     if cpus:
         os.sched_setaffinity(0, cpus[:1])

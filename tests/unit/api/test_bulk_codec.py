@@ -167,6 +167,10 @@ def test_times_and_bounds_of_a_job_come_back() -> None:
     told = came_back(message)
     assert (told.not_before, list(told.windows)) == (message.not_before, list(message.windows))
     assert told.HasField("failed_rows_max")
+    message.windows[0].duration.nanos = 1
+    with pytest.raises(InvalidRequest, match=r"spec\.windows\[0\]\.duration: must be whole seconds"):
+        came_back(message)
+    message.windows[0].duration.nanos = 0
     message.failed_rows_max = -1
     with pytest.raises(InvalidRequest, match=r"spec\.failed_rows_max"):
         came_back(message)

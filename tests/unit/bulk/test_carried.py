@@ -17,17 +17,15 @@ from penstock_server.bulk.inputs import format_of_name
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.domain.errors import InvalidRequest
 from penstock_server.domain.job import FileFormat, InputColumns, Job, JobState, RowSelection
-from tests.support.bulk_jobs import Bench, settle
+from tests.support.bulk_jobs import Bench, running_bench, settle
 
 LIMITS = BulkLimits(window_rows=2, disk_free_bytes_min=0, carried_bytes_max=200)
 
 
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncGenerator[Bench]:
-    bench = Bench(tmp_path, LIMITS)
-    await bench.start()
-    yield bench
-    await bench.stop()
+    async with running_bench(tmp_path, LIMITS) as bench:
+        yield bench
 
 
 async def job_over(bench: Bench, name: str, data: bytes, *carried: str, key: str | None = None) -> Job:

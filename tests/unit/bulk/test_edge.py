@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from penstock.v1 import bulk_pb2, common_pb2
 from penstock_server.api.bulk import BulkServicer
 from penstock_server.api.callers import CallerReader
-from penstock_server.api.deadlines import Context
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.bulk.uploads import UploadSession, UploadStore
 from penstock_server.domain.errors import (
@@ -23,28 +22,19 @@ from penstock_server.domain.errors import (
     UnknownUpload,
     WrongState,
 )
-from tests.support.bulk_jobs import MODEL, Bench, settle
+from tests.support.bulk_jobs import BARE_CONTEXT as CONTEXT
+from tests.support.bulk_jobs import MODEL, Bench, running_bench, settle
 
 LIMITS = BulkLimits(window_rows=4, disk_free_bytes_min=0)
 
 
-class _BareContext:
-    """All that BulkServicer asks a call for, of a caller who says nothing."""
-
-    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
-        return ()
-
-
-CONTEXT = cast(Context, _BareContext())
 BIG, SMALL = (1 << 63) - 1, -(1 << 63)
 
 
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncGenerator[Bench]:
-    bench = Bench(tmp_path, LIMITS)
-    await bench.start()
-    yield bench
-    await bench.stop()
+    async with running_bench(tmp_path, LIMITS) as bench:
+        yield bench
 
 
 @pytest.fixture

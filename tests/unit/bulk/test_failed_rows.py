@@ -11,7 +11,7 @@ import pytest
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.domain.errors import UnknownJob, WrongState
 from penstock_server.domain.job import InputColumns, JobState, RowSelection
-from tests.support.bulk_jobs import Bench, settle
+from tests.support.bulk_jobs import Bench, running_bench, settle
 
 LIMITS = BulkLimits(window_rows=4, disk_free_bytes_min=0)
 TEXTS = [f"{chr(97 + row % 26)} b" for row in range(10)]
@@ -19,10 +19,8 @@ TEXTS = [f"{chr(97 + row % 26)} b" for row in range(10)]
 
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncGenerator[Bench]:
-    bench = Bench(tmp_path, LIMITS)
-    await bench.start()
-    yield bench
-    await bench.stop()
+    async with running_bench(tmp_path, LIMITS) as bench:
+        yield bench
 
 
 async def test_a_job_fails_once_more_rows_have_failed_than_it_allows(bench: Bench) -> None:

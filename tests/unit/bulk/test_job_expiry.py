@@ -14,7 +14,7 @@ from penstock_server.bulk.limits import BulkLimits
 from penstock_server.domain.errors import DeadlineUnmeetable, InvalidRequest, StorageFull, WrongState
 from penstock_server.domain.job import FileFormat, Job, JobState, RowSelection
 from penstock_server.runtime.job_results import ResultReader
-from tests.support.bulk_jobs import SECOND_NS, Bench, DirectFiles, TurnedTime, settle
+from tests.support.bulk_jobs import SECOND_NS, Bench, DirectFiles, TurnedTime, running_bench, settle
 
 LIMITS = BulkLimits(window_rows=4, jobs_running_max=1, disk_free_bytes_min=0)
 TEXTS = [f"{chr(97 + row % 26)} b" for row in range(10)]
@@ -22,10 +22,8 @@ TEXTS = [f"{chr(97 + row % 26)} b" for row in range(10)]
 
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncGenerator[Bench]:
-    bench = Bench(tmp_path, LIMITS)
-    await bench.start()
-    yield bench
-    await bench.stop()
+    async with running_bench(tmp_path, LIMITS) as bench:
+        yield bench
 
 
 @pytest.fixture

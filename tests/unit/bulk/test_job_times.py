@@ -15,7 +15,7 @@ from penstock_server.domain.job import FileFormat, InputColumns, JobSpec, JobSta
 from penstock_server.domain.model import ModelKey
 from penstock_server.domain.tasks import RequestOptions, Task, TaskOptions
 from penstock_server.runtime.job_times import check_times, open_from_ns, open_until_ns
-from tests.support.bulk_jobs import SECOND_NS, Bench, TurnedTime, settle
+from tests.support.bulk_jobs import SECOND_NS, Bench, TurnedTime, running_bench, settle
 
 HOUR_S = 3600
 NIGHT = TimeWindow("0 22 * * *", 8 * HOUR_S, "Europe/Berlin")
@@ -107,10 +107,8 @@ def test_times_that_can_be_are_taken() -> None:
 
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncGenerator[Bench]:
-    bench = Bench(tmp_path, LIMITS)
-    await bench.start()
-    yield bench
-    await bench.stop()
+    async with running_bench(tmp_path, LIMITS) as bench:
+        yield bench
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from penstock_server.bulk.inputs import InputOrder
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.domain.job import Job, JobState
 from penstock_server.domain.tasks import RequestClass, RequestOptions
-from tests.support.bulk_jobs import Bench, DirectFiles, settle
+from tests.support.bulk_jobs import Bench, DirectFiles, running_bench, settle
 
 LIMITS = BulkLimits(
     window_rows=4,
@@ -45,10 +45,8 @@ class HeldFiles(DirectFiles):
 
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncGenerator[Bench]:
-    bench = Bench(tmp_path, LIMITS)
-    await bench.start()
-    yield bench
-    await bench.stop()
+    async with running_bench(tmp_path, LIMITS) as bench:
+        yield bench
 
 
 async def submit(bench: Bench, tenant: str, texts: list[str]) -> Job:

@@ -22,7 +22,7 @@ from penstock_server.domain.errors import (
 from penstock_server.domain.job import FileFormat, InputColumns, Job, JobSpec, JobState, RowSelection
 from penstock_server.domain.model import ModelKey
 from penstock_server.domain.tasks import RequestOptions, Task, TaskOptions, Truncation
-from tests.support.bulk_jobs import MODEL, Bench, settle
+from tests.support.bulk_jobs import MODEL, Bench, running_bench, settle
 
 LIMITS = BulkLimits(window_rows=4, jobs_running_max=1, disk_free_bytes_min=0)
 TEXTS = [f"{chr(97 + row % 26) * (1 + row % 5)} b" for row in range(10)]
@@ -30,10 +30,8 @@ TEXTS = [f"{chr(97 + row % 26) * (1 + row % 5)} b" for row in range(10)]
 
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncGenerator[Bench]:
-    bench = Bench(tmp_path, LIMITS)
-    await bench.start()
-    yield bench
-    await bench.stop()
+    async with running_bench(tmp_path, LIMITS) as bench:
+        yield bench
 
 
 def check_sum(job: Job) -> Job:

@@ -14,7 +14,7 @@ from penstock_server.bulk.openai_input import batch_columns, read_openai
 from penstock_server.domain.errors import InvalidRequest
 from penstock_server.domain.job import FileFormat, JobState, RowSelection
 from penstock_server.domain.tasks import Task
-from tests.support.bulk_jobs import Bench, settle
+from tests.support.bulk_jobs import Bench, running_bench, settle
 
 LIMITS = BulkLimits(window_rows=4, disk_free_bytes_min=0)
 
@@ -30,10 +30,8 @@ def line(custom_id: object, given: object, **body: object) -> dict[str, Any]:
 
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncGenerator[Bench]:
-    bench = Bench(tmp_path, LIMITS)
-    await bench.start()
-    yield bench
-    await bench.stop()
+    async with running_bench(tmp_path, LIMITS) as bench:
+        yield bench
 
 
 async def test_a_batch_file_comes_back_as_one(bench: Bench) -> None:

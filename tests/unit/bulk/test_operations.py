@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import cast
 
 import pytest
 from google.longrunning import operations_pb2
@@ -14,29 +13,19 @@ from google.rpc import code_pb2
 from penstock.v1 import bulk_pb2
 from penstock_server.api.bulk import BulkServicer
 from penstock_server.api.callers import CallerReader
-from penstock_server.api.deadlines import Context
 from penstock_server.api.operations import OperationsServicer
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.domain.errors import InvalidRequest, UnknownJob, WrongState
-from tests.support.bulk_jobs import Bench, settle
+from tests.support.bulk_jobs import BARE_CONTEXT as CONTEXT
+from tests.support.bulk_jobs import Bench, running_bench, settle
 
 LIMITS = BulkLimits(window_rows=4, disk_free_bytes_min=0)
 
 
-class _NoMetadata:
-    def invocation_metadata(self) -> tuple[()]:
-        return ()
-
-
-CONTEXT = cast(Context, _NoMetadata())
-
-
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncGenerator[Bench]:
-    bench = Bench(tmp_path, LIMITS)
-    await bench.start()
-    yield bench
-    await bench.stop()
+    async with running_bench(tmp_path, LIMITS) as bench:
+        yield bench
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from penstock_kernels import TokenRows
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.bulk.twins import first_alike
 from penstock_server.domain.job import JobState
-from tests.support.bulk_jobs import Bench, settle
+from tests.support.bulk_jobs import Bench, running_bench, settle
 
 LIMITS = BulkLimits(window_rows=6, disk_free_bytes_min=0, windows_in_flight_max=1)
 TEXTS = ["a b", "c", "a b", "d", "c", "a b", "A  B", "e", "a b"]
@@ -46,10 +46,8 @@ def test_long_rows_are_told_apart_by_their_last_token() -> None:
 
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncGenerator[Bench]:
-    bench = Bench(tmp_path, LIMITS)
-    await bench.start()
-    yield bench
-    await bench.stop()
+    async with running_bench(tmp_path, LIMITS) as bench:
+        yield bench
 
 
 async def test_rows_that_are_alike_in_a_window_are_computed_once(bench: Bench) -> None:
