@@ -2,23 +2,25 @@
 
     python -m benchmarks.jobs --rows 1000000 --write
 
-The model is cheap (one layer of MiniLM), so that whatever is not the engine shows. The bare loop computes a
-part of the same rows, already tokens and sorted by length, over one session of one thread for each core;
-reading, tokenising, transport, journal and files are in the job's time alone. Rows are sentences of film
-reviews, over and over.
+The model is cheap (one layer of MiniLM), so that whatever is not the engine shows. The bare loop computes
+some of the rows, already tokens and sorted by length, over one session of one thread for each core; reading,
+tokenising, transport, journal and files are in the job's time alone. The two take turns: the job is paused
+while the loop runs, since the speed of a machine changes. Rows are sentences of film reviews, over and over.
 """
 
 from __future__ import annotations
 
 import json
+import random
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from contextlib import suppress
-from itertools import cycle, islice
+from itertools import cycle, islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ from benchmarks.hybrid.processes import ROOT
 from benchmarks.machine import describe_machine, process_tree
 from benchmarks.texts import TextKind, bulk_texts
 from penstock import JobState
-from penstock_server.config import LaneConfig, usable_cores
+from penstock_server.config import usable_cores
 from tests.support.proc import command_of, memory_bytes, status_of
 from tests.support.reference_model import build_bert, reference_model_folder
 from tests.support.server import ServerProcess
@@ -41,8 +43,10 @@ _safetensors: Any = safetensors.numpy
 MODELS = ROOT / "build" / "jobs-models"
 MODEL = "minilm-1-layer"
 RESULT = ROOT / "docs" / "benchmarks" / "jobs.json"
-# More would not fit into the memory of the loop, and tell no more.
-_BARE_ROWS = 60_000
+_BARE_ROWS = 20_000
+# No other size was faster (128 to 2,048; 2026-11-27).
+_BARE_BATCH_TOKENS = 512
+_SEED = 7
 # Sentences that differ; more than a window has rows, so that no row is spared for being there twice.
 _TEXTS = 200_000
 _POLL_S = 0.5
@@ -51,27 +55,15 @@ _MIB = 1 << 20
 
 @click.command(context_settings={"show_default": True})
 @click.option("--rows", type=click.IntRange(1_000, 100_000_000), default=1_000_000, help="Rows of the job.")
+@click.option("--rounds", type=click.IntRange(1, 100), default=10, help="Stretches of the job.")
 @click.option("--json", "is_json", is_flag=True, help="Print JSON instead of a table.")
 @click.option("--write", is_flag=True, help=f"Write {RESULT.relative_to(ROOT)}.")
-def main(rows: int, is_json: bool, write: bool) -> None:
+def main(rows: int, rounds: int, is_json: bool, write: bool) -> None:
     """Measure what a bulk job costs beside its engine, and how much memory it takes."""
     _prepare_model()
     with tempfile.TemporaryDirectory(prefix="jobs-") as scratch:
         folder = Path(scratch)
-        path = folder / "rows.jsonl"
-        _write_rows(path, rows)
-        bare_rows_s = [_bare(folder, path)]
-        job = _job(folder, path)
-        bare_rows_s.append(_bare(folder, path))
-    bare = sum(bare_rows_s) / 2
-    result = {
-        "machine": describe_machine(),
-        "rows": rows,
-        "bare_rows_per_s": [round(each, 1) for each in bare_rows_s],
-        **job,
-        "job_over_bare": round(job["rows_per_s"] / bare, 4),
-        "computing_over_bare": round(job["computing_rows_per_s"] / bare, 4),
-    }
+        result = {"machine": describe_machine(), "rows": rows, **_measure(folder, rows, rounds)}
     text = json.dumps(result, indent=2)
     if write:
         RESULT.write_text(text + "\n", encoding="utf-8")
@@ -97,64 +89,116 @@ def _prepare_model() -> None:
     (target / "model.part").replace(target / "model.onnx")
 
 
-def _write_rows(path: Path, rows: int) -> None:
+def _measure(folder: Path, rows: int, rounds: int) -> dict[str, Any]:
+    """Uploads the rows, runs a job over them, stops it for the bare loop now and then, and reads its rows."""
     texts = list(bulk_texts(TextKind.SENTENCES, _TEXTS))
+    path = folder / "rows.jsonl"
     with path.open("w", encoding="utf-8") as file:
         for number, text in enumerate(islice(cycle(texts), rows)):
             file.write(json.dumps({"id": number, "text": text}) + "\n")
+    bare_texts = folder / "texts.json"
+    sample = random.Random(_SEED).sample(texts, _BARE_ROWS)
+    bare_texts.write_text(json.dumps([[text, ""] for text in sample]), encoding="utf-8")
+    server = ServerProcess(folder / "data", "--models", str(MODELS))
+    memory = _Memory(server.process.pid)
+    try:
+        with penstock.Client(server.address) as client:
+            run = _Run(client, path, rows)
+            bare = [_bare(bare_texts)]
+            computing: list[float] = []
+            for number in range(1, rounds + 1):
+                computing.append(run.compute(rows * number // rounds if number < rounds else None))
+                bare.append(_bare(bare_texts))
+            run.end()
+    finally:
+        memory.stop()
+        server.terminate()
+    around = [(before + after) / 2 for before, after in pairwise(bare)]
+    ratios = [job / beside for job, beside in zip(computing, around, strict=True)]
+    computing_over_bare = statistics.median(ratios)
+    # As long as the bare loop takes for all rows, in the median.
+    bare_s = rows / statistics.median(bare)
+    fixed_s = sum(value for name, value in run.seconds.items() if name != "reading")
+    return {
+        "bare_rows_per_s": [round(each, 1) for each in bare],
+        "computing_rows_per_s": [round(each, 1) for each in computing],
+        "computing_over_bare": round(computing_over_bare, 4),
+        "job_over_bare": round(bare_s / (bare_s / computing_over_bare + fixed_s), 4),
+        "seconds": {name: round(value, 2) for name, value in run.seconds.items()},
+        "memory_mib": memory.figures(),
+    }
 
 
-def _bare(folder: Path, path: Path) -> float:
-    """Rows a second of the bare loop over the first rows."""
-    with path.open(encoding="utf-8") as file:
-        texts = [[json.loads(line)["text"], ""] for line in islice(file, _BARE_ROWS)]
-    (folder / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
-    command = [sys.executable, "-m", "benchmarks.hybrid.servers.bare", str(MODELS / MODEL)]
-    command += [str(folder / "texts.json"), str(usable_cores()), str(LaneConfig().bulk_batch_tokens)]
+def _bare(texts: Path) -> float:
+    """Rows a second of the bare loop."""
+    command = [sys.executable, "-m", "benchmarks.hybrid.servers.bare", str(MODELS / MODEL), str(texts)]
+    command += [str(usable_cores()), str(_BARE_BATCH_TOKENS)]
     output = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
     answer: dict[str, float] = json.loads(output.splitlines()[-1])
     return answer["rows"] / answer["elapsed_s"]
 
 
-def _job(folder: Path, path: Path) -> dict[str, Any]:
-    """Uploads the rows, runs a job over them and looks at the server meanwhile."""
-    server = ServerProcess(folder / "data", "--models", str(MODELS))
-    memory = _Memory(server.process.pid)
-    try:
-        with penstock.Client(server.address) as client:
+class _Run:
+    """The job: uploaded and validated when made, and paused but within `compute`.
+
+    Attributes:
+        seconds: What each of its times took but for computing.
+    """
+
+    def __init__(self, client: penstock.Client, path: Path, rows: int) -> None:
+        self._bulk = client.bulk
+        self._rows = rows
+        begin_s = time.monotonic()
+        upload_id = self._bulk.upload(path)
+        uploaded_s = time.monotonic()
+        self._job = self._bulk.create(upload_id, model=MODEL, task="embed", key_column="id")
+        self._wait(JobState.RUNNING)
+        validated_s = time.monotonic()
+        self._bulk.pause(self._job.id)
+        self._wait(JobState.PAUSED)
+        self.seconds = {"upload": uploaded_s - begin_s, "validating": validated_s - uploaded_s}
+
+    def compute(self, until: int | None) -> float:
+        """Computes until so many rows are done, all if None; returns rows a second."""
+        done = self._job.succeeded
+        self._bulk.resume(self._job.id)
+        while self._job.succeeded == done:
+            self._look()
+        first, first_s = self._job.succeeded, time.monotonic()
+        while self._job.state is not JobState.FINALIZING and not self._job.has_ended:
+            if until is not None and self._job.succeeded >= until:
+                break
+            self._look()
+        rows_per_s = (self._job.succeeded - first) / (time.monotonic() - first_s)
+        if until is None:
             begin_s = time.monotonic()
-            upload_id = client.bulk.upload(path)
-            uploaded_s = time.monotonic()
-            job = client.bulk.create(upload_id, model=MODEL, task="embed", key_column="id")
-            entered_s: dict[JobState, float] = {}
-            while not job.has_ended:
-                entered_s.setdefault(job.state, time.monotonic())
-                time.sleep(_POLL_S)
-                job = client.bulk.get(job.id)
-            ended_s = time.monotonic()
-            if job.state is not JobState.SUCCEEDED or job.failed:
-                raise click.ClickException(f"the job ended as {job}")
-            read = sum(1 for _ in client.bulk.results(job.id))
-            read_s = time.monotonic()
-            if read != job.total:
-                raise click.ClickException(f"{read:,} of {job.total:,} rows were read")
-    finally:
-        memory.stop()
-        server.terminate()
-    running_s = entered_s.get(JobState.RUNNING, uploaded_s)
-    finalizing_s = entered_s.get(JobState.FINALIZING, ended_s)
-    return {
-        "seconds": {
-            "upload": round(uploaded_s - begin_s, 2),
-            "validating": round(running_s - uploaded_s, 2),
-            "computing": round(finalizing_s - running_s, 2),
-            "finalizing": round(ended_s - finalizing_s, 2),
-            "reading": round(read_s - ended_s, 2),
-        },
-        "rows_per_s": round(job.total / (ended_s - begin_s), 1),
-        "computing_rows_per_s": round(job.total / (finalizing_s - running_s), 1),
-        "memory_mib": memory.figures(),
-    }
+            while not self._job.has_ended:
+                self._look()
+            self.seconds["finalizing"] = time.monotonic() - begin_s
+        else:
+            self._bulk.pause(self._job.id)
+            self._wait(JobState.PAUSED)
+        return rows_per_s
+
+    def end(self) -> None:
+        """Reads the results of the job, each row of which must be there."""
+        if self._job.state is not JobState.SUCCEEDED or self._job.failed:
+            raise click.ClickException(f"the job ended as {self._job}")
+        begin_s = time.monotonic()
+        read = sum(1 for _ in self._bulk.results(self._job.id))
+        if read != self._rows:
+            raise click.ClickException(f"{read:,} of {self._rows:,} rows were read")
+        self.seconds["reading"] = time.monotonic() - begin_s
+
+    def _wait(self, state: JobState) -> None:
+        while self._job.state is not state:
+            if self._job.has_ended:
+                raise click.ClickException(f"the job ended as {self._job}")
+            self._look()
+
+    def _look(self) -> None:
+        time.sleep(_POLL_S)
+        self._job = self._bulk.get(self._job.id)
 
 
 class _Memory:
@@ -200,13 +244,12 @@ def _name_of(pid: int) -> str:
 
 def _table(result: dict[str, Any]) -> str:
     seconds = ", ".join(f"{name} {value:,.1f}" for name, value in result["seconds"].items())
-    bare = " and ".join(f"{each:,.0f}" for each in result["bare_rows_per_s"])
+    bare, job = (statistics.median(result[f"{name}_rows_per_s"]) for name in ("bare", "computing"))
+    ratios = f"{result['computing_over_bare']:.3f} computing, {result['job_over_bare']:.3f} in all"
     lines = [
-        f"{result['rows']:,} rows; bare loop {bare} rows/s",
-        f"job: {result['rows_per_s']:,.0f} rows/s in all, {result['computing_rows_per_s']:,.0f} computing",
-        f"over the bare loop: {result['job_over_bare']:.3f} in all, "
-        f"{result['computing_over_bare']:.3f} computing",
-        f"seconds: {seconds}",
+        f"{result['rows']:,} rows; bare loop {bare:,.0f} rows/s, job {job:,.0f} while it computes (medians)",
+        f"job over bare loop: {ratios}",
+        f"seconds beside computing: {seconds}",
     ]
     for name, each in result["memory_mib"].items():
         lines.append(

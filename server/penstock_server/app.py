@@ -43,6 +43,7 @@ from penstock_server.runtime.router import Router
 from penstock_server.runtime.trace import TraceWriter
 from penstock_server.runtime.worker_lane import BulkWorker
 from penstock_server.scheduling.cost import CostModels
+from penstock_server.scheduling.limits import SHORT_BATCH_BUDGETS
 from penstock_server.scheduling.routing import check_models, metadata_keys
 from penstock_server.scheduling.scheduler import Scheduler
 from penstock_server.text.tokenizer import TokenizerLimits
@@ -327,5 +328,5 @@ def _metrics(config: ServerConfig) -> Metrics | None:
 
 
 def _slot_layout(config: ServerConfig) -> SlotLayout:
-    tokens_max = max(_LANE_TOKENS_MAX, config.lanes.bulk_batch_tokens)
+    tokens_max = max(_LANE_TOKENS_MAX, SHORT_BATCH_BUDGETS * config.lanes.bulk_batch_tokens)
     return SlotLayout(config.lanes.bulk_slots, tokens_max, tokens_max * _LANE_OUTPUT_WIDTH_MAX)

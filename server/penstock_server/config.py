@@ -133,7 +133,9 @@ class LaneConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     ``live_batch_tokens_max`` bounds how long a live batch blocks the next one; ``bulk_batch_tokens`` is the
     size at which length-sorted bulk batches were most efficient on single-thread sessions (252-276 rows/s on
-    two cores against 70-76 for unsorted batches of 32 rows; MiniLM fp32, review sentences). ``bulk_share`` is
+    two cores against 70-76 for unsorted batches of 32 rows; MiniLM fp32, review sentences).
+    Bulk batches that take less than ``bulk_short_us`` have up to four times the tokens, since each takes 0.6
+    to 0.9 ms of the event loop beside its lane (2026-11-27). ``bulk_share`` is
     the part of the live lane's time that FLEX and BULK get though live work waits, ``bulk_beside_flex`` the
     part of the time of both that BULK gets though FLEX waits. With ``kind`` "split" bulk batches run in a
     process of idle priority beside the live lane, with "serial" one after the other with live ones.
@@ -147,6 +149,7 @@ class LaneConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True
     live_batch_tokens_max: int = 512
     bulk_lanes: int = 0
     bulk_batch_tokens: int = 256
+    bulk_short_us: int = 40_000
     bulk_slots: int = 2
     lookahead_rows: int = 64
     bulk_share: float = 0.02

@@ -67,7 +67,7 @@ class LaneProfile:
 
     def sizes(self, length: int) -> BatchSizes:
         """Which of the row counts of one length are efficient."""
-        return batch_sizes((point.rows, point.median_ns) for point in self.points(length))
+        return batch_sizes(((point.rows, point.median_ns) for point in self.points(length)), self.lane)
 
     def table(self, tokens_max: int) -> CostTable:
         """The cost table that follows from the profile."""

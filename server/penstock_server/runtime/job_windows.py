@@ -123,6 +123,8 @@ class WindowRun:
         self._is_closed = False
         pending = np.flatnonzero(prepared.part.status == RowStatus.PENDING)
         self._computed, self._twins = _grouped(pending, prepared.first_alike)
+        self._leads = np.zeros(prepared.tokens.rows, np.bool_)
+        self._leads[list(self._twins)] = True
         tracker.add(failed=prepared.fresh_failures)
         self._settle_if_done()
 
@@ -150,17 +152,17 @@ class WindowRun:
         """Takes the outputs of some rows. A row whose numbers are not finite has failed."""
         if self._is_closed:
             return
-        self._tokens_done += (tokens := int(self._lengths[rows].sum()))
-        self._tracker.add(tokens=tokens)
+        tokens = int(self._lengths[rows].sum())
+        self._tokens_done += tokens
         rows, outputs = self._with_twins(rows, outputs)
-        finite = np.isfinite(outputs).all(axis=1)
-        if not finite.all():
+        if not np.isfinite(outputs).all():
+            finite = np.isfinite(outputs).all(axis=1)
             failure = RowFailure("ENGINE_FAILED", "The model's output for this row is not a finite number.")
             self._fail(rows[~finite], failure)
             rows, outputs = rows[finite], outputs[finite]
         self._outputs[rows] = outputs
         self._status[rows] = RowStatus.SUCCEEDED
-        self._tracker.add(succeeded=len(rows))
+        self._tracker.add(succeeded=len(rows), tokens=tokens)
         self._settled_rows(len(rows))
 
     def fail(self, rows: NDArray[np.int32], error: PenstockError) -> None:
@@ -199,7 +201,7 @@ class WindowRun:
         self, rows: NDArray[np.int32], outputs: NDArray[np.float32]
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Adds the rows that those computed answer for."""
-        if not self._twins:
+        if not self._leads[rows].any():
             return rows, outputs
         groups = [self._twins.get(row, ()) for row in rows.tolist()]
         twins = np.array([twin for group in groups for twin in group], np.int32)

@@ -18,6 +18,7 @@ def scheduler_limits(config: ServerConfig) -> SchedulerLimits:
         bulk_tokens_max=config.queues.bulk_tokens_max,
         live_batch_tokens_max=config.lanes.live_batch_tokens_max,
         bulk_batch_tokens=config.lanes.bulk_batch_tokens,
+        bulk_short_ns=config.lanes.bulk_short_us * _NS_PER_US,
         lookahead_rows=config.lanes.lookahead_rows,
         bulk_share=config.lanes.bulk_share,
         bulk_beside_flex=config.lanes.bulk_beside_flex,

@@ -18,6 +18,7 @@ from penstock_server.domain.model import ModelKey
 from penstock_server.domain.work import BatchPart, BatchPlan, Work
 from penstock_server.scheduling.cost import CostModels, CostTable
 from penstock_server.scheduling.fair_order import FairOrder, Turn
+from penstock_server.scheduling.limits import SHORT_BATCH_BUDGETS
 from penstock_server.scheduling.queues import DeadlineQueue, QueuedWork, urgency_ns
 
 # Those that wait for nothing are forgotten beyond this many, or twice what was left the last time.
@@ -98,7 +99,13 @@ class BulkQueue:
     """
 
     def __init__(
-        self, tokens_max: int, batch_tokens_max: int, lookahead: int, quantum_ns: int, costs: CostModels
+        self,
+        tokens_max: int,
+        batch_tokens_max: int,
+        lookahead: int,
+        quantum_ns: int,
+        costs: CostModels,
+        short_ns: int = 0,
     ) -> None:
         self.tokens_max = tokens_max
         self.tokens = 0
@@ -107,6 +114,7 @@ class BulkQueue:
         self._lookahead = lookahead
         self._quantum_ns = quantum_ns
         self._costs = costs
+        self._short_ns = short_ns
         self._order: FairOrder[Share] = FairOrder(quantum_ns)
         self._shares: dict[str, Share] = {}
         self._shares_max = _IDLE_MAX
@@ -183,7 +191,7 @@ class BulkQueue:
         if head is None:
             return 0
         table = self._costs.table(head.work.model, lane)
-        rows = min(_Draft(table, self._batch_tokens_max, cap_ns).rows_full(head.next_length), head.rows_left)
+        rows = min(self._draft(table, cap_ns).rows_full(head.next_length), head.rows_left)
         # Never less than such a batch costs, or it would not fit where this is the cap.
         return math.ceil(table.predict(rows, head.next_length).upper_ns)
 
@@ -198,7 +206,7 @@ class BulkQueue:
         if head is None:
             return None
         model = head.work.model
-        draft = _Draft(self._costs.table(model, lane), self._batch_tokens_max, cap_ns)
+        draft = self._draft(self._costs.table(model, lane), cap_ns)
         left = self._lookahead
         with closing(self._flows_in_turn(model)) as flows:
             for flow in flows:
@@ -233,6 +241,10 @@ class BulkQueue:
         filled = filler.plan()
         self._charge(filler.taken, filled.predicted_ns - batch.predicted_ns)
         return filled
+
+    def _draft(self, table: CostTable, cap_ns: float) -> _Draft:
+        short_ns = self._short_ns if table.lane is LaneKind.BULK else 0
+        return _Draft(table, self._batch_tokens_max, cap_ns, short_ns)
 
     def _fill_from(self, flow: Flow, queued: QueuedWork, filler: _Filler) -> None:
         fitting = queued.shorter_than(filler.padded_length)
@@ -376,10 +388,11 @@ class _Taken(NamedTuple):
 class _Draft:
     """A batch being filled: as many rows as pay, within the budget but for a first row longer than it."""
 
-    def __init__(self, table: CostTable, budget: int, cap_ns: float = math.inf) -> None:
+    def __init__(self, table: CostTable, budget: int, cap_ns: float, short_ns: int) -> None:
         self._table = table
         self._budget = budget
         self._cap_ns = cap_ns
+        self._short_ns = short_ns
         self.taken: list[_Taken] = []
         self.rows = 0
         self.padded_length = 0
@@ -401,7 +414,11 @@ class _Draft:
         """Rows of a full batch; at least one."""
         if self._full_length != padded_length or not self._full_rows:
             length = max(padded_length, 1)
-            most = min(self._table.full_batch(length, self._cap_ns), self._budget // length)
+            allowed = self._budget // length
+            if self._short_ns:
+                short = self._table.rows_within(length, self._short_ns)
+                allowed = max(allowed, min(short, SHORT_BATCH_BUDGETS * self._budget // length))
+            most = min(self._table.full_batch(length, self._cap_ns), allowed)
             self._full_length, self._full_rows = padded_length, max(1, most)
         return self._full_rows
 

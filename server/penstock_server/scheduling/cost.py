@@ -28,6 +28,9 @@ _LENGTH_POINTS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 _LOCATED_MAX = 512
 # A batch is as good as the best within this; measured costs differ by as much from run to run.
 _THROUGHPUT_TOLERANCE = 0.02
+# A bulk batch is as large as its tokens may be, unless that costs clearly more: single places of a learnt
+# table are off by a tenth or two, so that the best by the table was a small one half the time (2026-11-27).
+_BULK_TOLERANCE = 0.15
 # A larger batch must do this much better to count as more efficient than a smaller one: above the noise.
 _EFFICIENCY_STEP = 0.01
 # A median of fewer runs says something of the whole table at most. One of more stands for this many batches:
@@ -86,26 +89,44 @@ _PRIOR_SPEED = {LaneKind.LIVE: 2.0, LaneKind.BULK: 1.0}
 
 
 class BatchSizes(NamedTuple):
-    """Batches of rows of one length: the efficient row counts, increasing, and the best of them."""
+    """Batches of rows of one length.
+
+    Attributes:
+        efficient: Row counts that no smaller one beats, increasing.
+        best: The best count for the lane.
+        costs_ns: What each row count costs.
+    """
 
     efficient: tuple[int, ...]
     best: int
+    costs_ns: tuple[float, ...]
 
 
-def batch_sizes(costs_ns: Iterable[tuple[int, float]]) -> BatchSizes:
-    """Finds the row counts that no smaller one beats in throughput, and the smallest within 2 % of the best.
+def batch_sizes(costs_ns: Iterable[tuple[int, float]], lane: LaneKind = LaneKind.LIVE) -> BatchSizes:
+    """Finds the row counts that no smaller one beats in throughput, and the best count for a lane.
+
+    For a live lane that is the smallest within 2 % of the best throughput, for a bulk lane the largest within
+    15 %.
 
     Args:
         costs_ns: Row counts, increasing and at least one, with what they cost.
+        lane: The kind of lane.
     """
     best_rate = 0.0
     rates: dict[int, float] = {}
+    efficient: list[int] = []
+    costs: list[float] = []
     for rows, cost_ns in costs_ns:
-        rate = rows / cost_ns
+        costs.append(cost_ns)
+        rate = rates[rows] = rows / cost_ns
         if rate > best_rate * (1 + _EFFICIENCY_STEP):
-            best_rate = rates[rows] = rate
-    best = next(rows for rows, rate in rates.items() if rate >= best_rate * (1 - _THROUGHPUT_TOLERANCE))
-    return BatchSizes(tuple(rates), best)
+            best_rate = rate
+            efficient.append(rows)
+    if lane is LaneKind.BULK:
+        best = max(rows for rows, rate in rates.items() if rate >= best_rate * (1 - _BULK_TOLERANCE))
+    else:
+        best = next(rows for rows in efficient if rates[rows] >= best_rate * (1 - _THROUGHPUT_TOLERANCE))
+    return BatchSizes(tuple(efficient), best, tuple(costs))
 
 
 class CostTable:
@@ -213,12 +234,17 @@ class CostTable:
         return self._sizes_of(length).efficient
 
     def best_rows(self, length: int) -> int:
-        """The smallest efficient row count whose throughput is within two percent of the best."""
+        """The best row count; see `batch_sizes`."""
         return self._sizes_of(length).best
 
     def best_tokens(self, length: int) -> int:
-        """Padded tokens of the smallest batch whose throughput is within two percent of the best."""
+        """Padded tokens of the best batch."""
         return self.best_rows(length) * length
+
+    def rows_within(self, length: int, most_ns: float) -> int:
+        """About the most rows of a batch whose median cost is no more; 0 if a single one costs more."""
+        count = bisect_right(self._sizes_of(length).costs_ns, most_ns)
+        return ROW_POINTS[count - 1] if count else 0
 
     def full_batch(self, length: int, cap_ns: float = math.inf) -> int:
         """Rows that a full batch has: the best size, or the largest efficient one below it under a cap.
@@ -260,7 +286,7 @@ class CostTable:
                 costs: list[float] = medians.tolist()
             else:
                 costs = [self.predict(rows, length).median_ns for rows in ROW_POINTS]
-            found = self._sizes[length] = batch_sizes(zip(ROW_POINTS, costs, strict=True))
+            found = self._sizes[length] = batch_sizes(zip(ROW_POINTS, costs, strict=True), self.lane)
         return found
 
 

@@ -43,6 +43,10 @@ class SerialLimits:
     bind_ahead_ns: int = 300_000
 
 
+# A short batch of a bulk lane may have so many times the tokens that others have.
+SHORT_BATCH_BUDGETS = 4
+
+
 @dataclass(frozen=True, slots=True)
 class SchedulerLimits:
     """Bounds of the queues and batches.
@@ -54,7 +58,9 @@ class SchedulerLimits:
         flex_tokens_max: FLEX tokens that may wait.
         bulk_tokens_max: BULK tokens that may wait.
         live_batch_tokens_max: Most tokens of a live batch; the cost table says how many of them pay.
-        bulk_batch_tokens: Likewise of a bulk batch.
+        bulk_batch_tokens: Likewise of a bulk batch, but for short ones on a bulk lane.
+        bulk_short_ns: Up to this time a batch of a bulk lane is short. What each takes of the event loop
+            beside the lane counts there, so it may have `SHORT_BATCH_BUDGETS` times the tokens.
         lookahead_rows: How many works past the head are looked at to fill a bulk batch.
         live_margin_ns: Live rows are due this much before their deadline, for what follows the batch: an
             answer's head, encoding and way through the event loop (about a millisecond at p99), twice.
@@ -77,6 +83,7 @@ class SchedulerLimits:
     live_batch_tokens_max: int
     bulk_batch_tokens: int
     lookahead_rows: int
+    bulk_short_ns: int = 0
     live_margin_ns: int = 2_000_000
     live_batch_ns_max: int | None = None
     batch_efficiency: float = 0.97

@@ -374,7 +374,12 @@ class Scheduler:
     def _bulk_queue(self, tokens_max: int) -> BulkQueue:
         limits = self._limits
         return BulkQueue(
-            tokens_max, limits.bulk_batch_tokens, limits.lookahead_rows, limits.quantum_ns, self._costs
+            tokens_max,
+            limits.bulk_batch_tokens,
+            limits.lookahead_rows,
+            limits.quantum_ns,
+            self._costs,
+            limits.bulk_short_ns,
         )
 
 

@@ -39,6 +39,7 @@ def scheduler_limits(scenario: Scenario) -> SchedulerLimits:
         bulk_tokens_max=queues.bulk_tokens_max,
         live_batch_tokens_max=lanes.live_batch_tokens_max,
         bulk_batch_tokens=lanes.bulk_batch_tokens,
+        bulk_short_ns=lanes.bulk_short_us * 1000,
         lookahead_rows=lanes.lookahead_rows,
         serial=SerialLimits() if scenario.machine.kind == "serial" else None,
         tenants={tenant.name: TenantPolicy(weight=tenant.weight) for tenant in tenants},

@@ -9,6 +9,7 @@ import msgspec
 
 from penstock_server.domain.errors import InvalidRequest
 from penstock_server.domain.lane import LaneKind
+from penstock_server.scheduling.limits import SHORT_BATCH_BUDGETS
 from penstock_server.scheduling.scheduler import Scheduler
 from penstock_server.simulation.adapter import (
     LearntTables,
@@ -214,7 +215,7 @@ def rules_of(run: Run) -> Rules:
         batch_tokens_max={
             LaneKind.LIVE: most,
             # On a serial lane calls of FLEX that came near their deadlines may have been filled up.
-            LaneKind.BULK: limits.bulk_batch_tokens if limits.serial is None else most,
+            LaneKind.BULK: SHORT_BATCH_BUDGETS * limits.bulk_batch_tokens if limits.serial is None else most,
         },
         bulk_share=limits.bulk_share,
         bulk_unit_ns=_bulk_unit_ns(run, limits.bulk_batch_tokens),

@@ -10,8 +10,8 @@ from penstock_server.scheduling.cost import ROW_POINTS, CostModels, CostTable, a
 MODEL = ModelKey("model", "1")
 
 
-def table(tokens_max: int = 256) -> CostTable:
-    return CostTable(LaneKind.BULK, tokens_max)
+def table(tokens_max: int = 256, lane: LaneKind = LaneKind.LIVE) -> CostTable:
+    return CostTable(lane, tokens_max)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +97,22 @@ def test_best_batch_is_the_smallest_within_two_percent() -> None:
     target.median_ns[8:] *= 0.985
     assert target.best_rows(32) == 8
     assert target.best_tokens(32) == 256
+
+
+def test_best_bulk_batch_is_the_largest_within_fifteen_percent() -> None:
+    target = table(lane=LaneKind.BULK)
+    bent(target)
+    target.median_ns[ROW_POINTS.index(48) :] *= 1.1
+    target.median_ns[ROW_POINTS.index(96) :] *= 1.2
+    assert target.best_rows(32) == 64
+
+
+def test_rows_within_a_time_are_those_of_the_grid() -> None:
+    target = table(lane=LaneKind.BULK)
+    target.median_ns[:] = np.multiply.outer(target.row_points, target.length_points) * 50_000
+    assert target.rows_within(32, 40e6) == 24
+    assert target.rows_within(64, 40e6) == 12
+    assert target.rows_within(64, 3e6) == 0
 
 
 def test_full_batch_stays_under_the_cap_but_for_one_row() -> None:

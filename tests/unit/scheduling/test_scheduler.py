@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -117,6 +119,13 @@ def test_window_is_cut_into_batches_of_rows_of_like_length() -> None:
     while (batch := target.plan(LaneKind.BULK, 0).batch) is not None:
         batches.append([lengths[row] for row in batch.parts[0].rows])
     assert batches == [[60], [31, 30], [8, 7, 5, 4, 3]]
+
+
+@pytest.mark.parametrize(("short_ns", "rows"), [(0, 8), (10**12, 32), (1, 8)])
+def test_short_bulk_batch_may_have_four_times_the_tokens(short_ns: int, rows: int) -> None:
+    target = Scheduler(replace(LIMITS, bulk_short_ns=short_ns), FixedCosts())
+    target.admit(make_work([8] * 40, request_class=RequestClass.BULK)[0], 0)
+    assert plan(target, LaneKind.BULK).rows == rows
 
 
 def test_models_do_not_share_a_batch() -> None:

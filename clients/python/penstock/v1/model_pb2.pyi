@@ -120,7 +120,9 @@ class CostTable(google.protobuf.message.Message):
 
     @property
     def best_rows(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
-        """For each length the row count of the smallest batch whose throughput is within two percent of the best."""
+        """For each length the best row count: on a live lane that of the smallest batch whose throughput is within two
+        percent of the best, on a bulk lane that of the largest within fifteen.
+        """
 
     def __init__(
         self,
