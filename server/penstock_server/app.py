@@ -39,6 +39,7 @@ from penstock_server.runtime.job_service import BulkJobs, bulk_limits
 from penstock_server.runtime.lanes import Lane, LocalLane
 from penstock_server.runtime.limits import scheduler_limits
 from penstock_server.runtime.model_table import ModelEntry, ModelState, ModelTable
+from penstock_server.runtime.result_cache import ResultCache
 from penstock_server.runtime.router import Router
 from penstock_server.runtime.trace import TraceWriter
 from penstock_server.runtime.worker_lane import BulkWorker
@@ -94,12 +95,14 @@ class PenstockServer:
         self._trace = (
             None if config.trace.path is None else TraceWriter(config.trace.path, config.trace.bytes_max)
         )
+        self._cache = None if config.cache is None else ResultCache(config.cache.bytes_max)
         self._dispatcher = Dispatcher(
             self._scheduler,
             self._lanes,
             self._clock,
             observer,
             self._trace,
+            cache=self._cache,
             shares_rows=config.queues.share_identical_rows,
             serial_clock=self._clock if is_serial else None,
         )
@@ -111,6 +114,7 @@ class PenstockServer:
             models=self._models,
             submitter=self._dispatcher,
             clock=self._clock,
+            cache=self._cache,
         )
         self._deferral = Deferral(
             self._bulk.uploads, self._bulk.jobs, calls_max=config.bulk.deferred_calls_max
@@ -209,6 +213,7 @@ class PenstockServer:
             queue=self._queue_depth,
             rpcs_in_flight=lambda: self._edge.in_flight,
             worker_restarts=lambda: 0 if self._worker is None else self._worker.restarts,
+            cache=None if self._cache is None else self._cache.counts,
         )
         exporter = Exporter(self._metrics, state, config.host, config.port)
         _log.info("metrics", address=exporter.address)

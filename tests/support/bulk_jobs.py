@@ -40,6 +40,7 @@ from penstock_server.domain.work import BatchTimes, Work
 from penstock_server.models.loaded import LoadedModel
 from penstock_server.runtime.job_files import FileTasks
 from penstock_server.runtime.jobs import JobRunner
+from penstock_server.runtime.result_cache import ResultCache
 from penstock_server.text.tokenizer import Tokenizer
 
 _T = TypeVar("_T")
@@ -102,7 +103,8 @@ def outputs_of(tokens: TokenRows, rows: NDArray[np.int32]) -> NDArray[np.float32
 class ManualLane:
     """Computes rows when told to, longest first as the scheduler does. A WorkSubmitter."""
 
-    def __init__(self) -> None:
+    def __init__(self, cache: ResultCache | None = None) -> None:
+        self._cache = cache
         self.queue: list[tuple[Work, list[int]]] = []
         self.computed_rows = 0
         self.arrivals = 0
@@ -129,6 +131,8 @@ class ManualLane:
             outputs = outputs_of(work.tokens, rows)
             work.sink.deliver(rows, outputs, BatchTimes(0, 1, 1))
             self.computed_rows += len(rows)
+            if self._cache is not None:
+                self._cache.keep(work.model, work.tenant, work.tokens, rows, outputs)
 
     def fail(self, count: int, error: PenstockError | None = None) -> None:
         """Fails the next rows."""
@@ -254,6 +258,7 @@ class Bench:
         self.files: FileTasks = DirectFiles()
         asyncio.get_running_loop().set_default_executor(InlineExecutor())
         self.lane = ManualLane()
+        self.cache: ResultCache | None = None
         self.runner: JobRunner
         self.uploads: UploadStore
         self.store: JobStore
@@ -264,7 +269,7 @@ class Bench:
         self._database = Database(self.folder / "journal.sqlite")
         self.uploads = UploadStore(self.folder / "uploads", self._database, self.limits, self.clock.now_ns)
         self.store = JobStore(self._database, self.limits, self.clock.now_ns)
-        self.lane = ManualLane()
+        self.lane = ManualLane(self.cache)
         self.runner = JobRunner(
             self.folder / "jobs",
             store=self.store,
@@ -275,6 +280,7 @@ class Bench:
             clock=self.clock,
             day_ns=self.clock.now_ns,
             limits=self.limits,
+            cache=self.cache,
             sleep=lambda seconds: self.sleep(seconds),
         )
         await self.runner.start()

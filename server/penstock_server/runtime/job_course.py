@@ -43,6 +43,7 @@ from penstock_server.runtime.job_results import ResultReader
 from penstock_server.runtime.job_run import JobRun, WorkSubmitter
 from penstock_server.runtime.job_states import JobStates
 from penstock_server.runtime.job_times import open_from_ns, open_until_ns
+from penstock_server.runtime.result_cache import ResultCache
 from penstock_server.runtime.turns import Turns
 
 _MODEL_WAIT_S = 0.5
@@ -84,6 +85,7 @@ class JobCourse:
         clock: Clock,
         day_ns: Callable[[], int],
         limits: BulkLimits,
+        cache: ResultCache | None,
         sleep: Callable[[float], Coroutine[Any, Any, None]],
     ) -> None:
         self._folder = folder
@@ -97,6 +99,7 @@ class JobCourse:
         self._clock = clock
         self._day_ns = day_ns
         self._limits = limits
+        self._cache = cache
         self._sleep = sleep
         self._runs: dict[str, JobRun] = {}
         self._trackers: dict[str, JobTracker] = {}
@@ -240,6 +243,7 @@ class JobCourse:
             tracker=tracker,
             clock=self._clock,
             limits=self._limits,
+            cache=self._cache,
             deadline_ns=self._deadline_ns(job.spec),
             changed=self._states.news.publish,
             is_place_wanted=lambda: turns.is_wanted(job.spec.options.tenant),

@@ -17,6 +17,7 @@ from penstock_server.models.loaded import LoadedModel
 from penstock_server.runtime.clock import Clock
 from penstock_server.runtime.job_progress import JobTracker
 from penstock_server.runtime.job_windows import WindowRun, prepare_window
+from penstock_server.runtime.result_cache import ResultCache
 
 
 class WorkSubmitter(Protocol):
@@ -51,6 +52,7 @@ class JobRun:
         tracker: JobTracker,
         clock: Clock,
         limits: BulkLimits,
+        cache: ResultCache | None,
         deadline_ns: int | None,
         changed: Callable[[], None],
         is_place_wanted: Callable[[], bool] = lambda: False,
@@ -63,6 +65,7 @@ class JobRun:
         self._tracker = tracker
         self._clock = clock
         self._limits = limits
+        self._cache = cache
         self._deadline_ns = deadline_ns
         self._changed = changed
         self._is_place_wanted = is_place_wanted
@@ -126,7 +129,14 @@ class JobRun:
             if self._stop.is_set() or self._gives_way:
                 return
             prepared = await asyncio.to_thread(
-                prepare_window, spool, self._folder, number, records.get(number), self._job.spec, self._model
+                prepare_window,
+                spool,
+                self._folder,
+                number,
+                records.get(number),
+                self._job.spec,
+                self._model,
+                self._cache,
             )
             await self._compute(WindowRun(prepared, self._model, self._tracker, self._on_change))
             has_done_any = True

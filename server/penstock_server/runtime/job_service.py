@@ -18,6 +18,7 @@ from penstock_server.runtime.job_course import ModelLookup
 from penstock_server.runtime.job_files import FileProcesses
 from penstock_server.runtime.job_run import WorkSubmitter
 from penstock_server.runtime.jobs import JobRunner
+from penstock_server.runtime.result_cache import ResultCache
 
 
 class BulkJobs:
@@ -29,10 +30,18 @@ class BulkJobs:
         models: Finds models.
         submitter: Takes work.
         clock: The server's monotonic clock.
+        cache: Outputs that were computed before; None for none.
     """
 
     def __init__(
-        self, folder: Path, limits: BulkLimits, *, models: ModelLookup, submitter: WorkSubmitter, clock: Clock
+        self,
+        folder: Path,
+        limits: BulkLimits,
+        *,
+        models: ModelLookup,
+        submitter: WorkSubmitter,
+        clock: Clock,
+        cache: ResultCache | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.limits = limits
@@ -48,6 +57,7 @@ class BulkJobs:
             clock=clock,
             day_ns=time.time_ns,
             limits=limits,
+            cache=cache,
         )
 
     async def start(self) -> None:

@@ -22,6 +22,7 @@ from penstock_server.domain.work import BatchTimes, Work
 from penstock_server.models.heads import finish
 from penstock_server.models.loaded import LoadedModel
 from penstock_server.runtime.job_progress import JobTracker
+from penstock_server.runtime.result_cache import FoundRows, ResultCache
 
 if TYPE_CHECKING:
     from penstock_kernels import TokenRows
@@ -38,6 +39,7 @@ class PreparedWindow:
         recorded: Its record in the journal, or None.
         fresh_failures: Rows found to be bad now, which no record counts yet.
         first_alike: int32 ``[rows]``: the first row with the same tokens.
+        found: Pending rows whose outputs are there already; None for none.
     """
 
     number: int
@@ -46,6 +48,7 @@ class PreparedWindow:
     recorded: WindowRecord | None
     fresh_failures: int
     first_alike: NDArray[np.int32]
+    found: FoundRows | None
 
 
 def prepare_window(
@@ -55,8 +58,9 @@ def prepare_window(
     recorded: WindowRecord | None,
     spec: JobSpec,
     model: LoadedModel,
+    cache: ResultCache | None,
 ) -> PreparedWindow:
-    """Reads and tokenises a window; blocking. Goes on from its part if it has one."""
+    """Reads and tokenises a window, and looks for outputs that are there; blocking. Goes on from its part."""
     window = spool.window(number)
     truncation = spec.options.truncation or model.manifest.truncation
     tokens_max = spec.options.tokens_max or model.manifest.tokens_max
@@ -70,13 +74,23 @@ def prepare_window(
     )
     if recorded is not None:
         part = read_part(folder.part_path(recorded.file_name))
-        return PreparedWindow(number, tokens, part, recorded, 0, first_alike(tokens))
+        found = _find(part, tokens, spec, model, cache)
+        return PreparedWindow(number, tokens, part, recorded, 0, first_alike(tokens), found)
     failures = _bad_rows(window, tokens, tokens_max if truncation is Truncation.ERROR else None)
     status = np.full(window.rows, RowStatus.PENDING, np.uint8)
     status[list(failures)] = RowStatus.FAILED
-    return PreparedWindow(
-        number, tokens, Part(status, None, failures), None, len(failures), first_alike(tokens)
-    )
+    part = Part(status, None, failures)
+    found = _find(part, tokens, spec, model, cache)
+    return PreparedWindow(number, tokens, part, None, len(failures), first_alike(tokens), found)
+
+
+def _find(
+    part: Part, tokens: TokenRows, spec: JobSpec, model: LoadedModel, cache: ResultCache | None
+) -> FoundRows | None:
+    if cache is None:
+        return None
+    pending = np.flatnonzero(part.status == RowStatus.PENDING).astype(np.int32)
+    return cache.find(model.manifest.key, spec.options.tenant, tokens, pending)
 
 
 def _bad_rows(window: Window, tokens: TokenRows, tokens_max: int | None) -> dict[int, RowFailure]:
@@ -121,7 +135,10 @@ class WindowRun:
         self._tokens_done = prepared.recorded.tokens if prepared.recorded else 0
         self._rows_left = prepared.part.count(RowStatus.PENDING)
         self._is_closed = False
-        pending = np.flatnonzero(prepared.part.status == RowStatus.PENDING)
+        if prepared.found is not None:
+            self._take_found(prepared.found)
+        # Rows with the same tokens are found all or none.
+        pending = np.flatnonzero(self._status == RowStatus.PENDING)
         self._computed, self._twins = _grouped(pending, prepared.first_alike)
         self._leads = np.zeros(prepared.tokens.rows, np.bool_)
         self._leads[list(self._twins)] = True
@@ -196,6 +213,12 @@ class WindowRun:
     def was_written(self, part: Part, record: WindowRecord) -> None:
         """Takes note of what is on disk now."""
         self._written, self._recorded = part, record
+
+    def _take_found(self, found: FoundRows) -> None:
+        self._outputs[found.rows] = found.outputs
+        self._status[found.rows] = RowStatus.SUCCEEDED
+        self._rows_left -= len(found.rows)
+        self._tracker.add(succeeded=len(found.rows))
 
     def _with_twins(
         self, rows: NDArray[np.int32], outputs: NDArray[np.float32]

@@ -37,6 +37,7 @@ from penstock_server.runtime.job_states import JobStates
 from penstock_server.runtime.job_tasks import JobTasks
 from penstock_server.runtime.job_times import check_times
 from penstock_server.runtime.request_checks import check_tokens_max
+from penstock_server.runtime.result_cache import ResultCache
 
 _log = structlog.get_logger(__name__)
 
@@ -65,6 +66,7 @@ class JobRunner:
         clock: Clock,
         day_ns: Callable[[], int],
         limits: BulkLimits,
+        cache: ResultCache | None = None,
         sleep: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep,
     ) -> None:
         self._folder = folder
@@ -88,6 +90,7 @@ class JobRunner:
             clock=clock,
             day_ns=day_ns,
             limits=limits,
+            cache=cache,
             sleep=sleep,
         )
         self._expiry = JobExpiry(store, day_ns=day_ns, sleep=sleep, expire=self._expire)
