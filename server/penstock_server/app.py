@@ -110,7 +110,7 @@ class PenstockServer:
         self._models = ModelTable(ModelRepository(config.models_dir), self._lanes, tokenizers)
         self._bulk = BulkJobs(
             config.data_dir / "bulk",
-            bulk_limits(config.bulk),
+            bulk_limits(config.bulk, max(1, len(bulk_lanes))),
             models=self._models,
             submitter=self._dispatcher,
             clock=self._clock,

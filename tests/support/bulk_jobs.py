@@ -109,6 +109,7 @@ class ManualLane:
         self.computed_rows = 0
         self.arrivals = 0
         self.is_full = False
+        self.cost_ns = 1
 
     def submit(self, work: Work, *, is_again: bool = False) -> None:
         self.arrivals += not is_again
@@ -129,7 +130,7 @@ class ManualLane:
         """Delivers the next rows, from one work after another."""
         for work, rows in self._take(count):
             outputs = outputs_of(work.tokens, rows)
-            work.sink.deliver(rows, outputs, BatchTimes(0, 1, 1))
+            work.sink.deliver(rows, outputs, BatchTimes(0, 1, self.cost_ns))
             self.computed_rows += len(rows)
             if self._cache is not None:
                 self._cache.keep(work.model, work.tenant, work.tokens, rows, outputs)

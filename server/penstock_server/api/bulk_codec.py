@@ -137,6 +137,7 @@ def spec_from_proto(message: bulk_pb2.JobSpec, file_name: str, limits: BulkLimit
         else None,
         windows=tuple(_window(window, number) for number, window in enumerate(message.windows)),
         failed_rows_max=_failed_rows_max(message),
+        share_max=_share_max(message.share_max),
         expire_time_ns=_nanoseconds(message.expire_time, "spec.expire_time")
         if message.HasField("expire_time")
         else None,
@@ -178,6 +179,13 @@ def _window(message: bulk_pb2.TimeWindow, number: int) -> TimeWindow:
     return TimeWindow(message.start_cron, message.duration.seconds, message.time_zone)
 
 
+def _share_max(number: float) -> float | None:
+    # Written so that it refuses what is no number, too.
+    if not 0 <= number <= 1:
+        raise InvalidRequest.of_field("spec.share_max", "must be above 0, up to 1 (0: no bound)")
+    return number or None
+
+
 def _failed_rows_max(message: bulk_pb2.JobSpec) -> int | None:
     if not message.HasField("failed_rows_max"):
         return None
@@ -202,7 +210,6 @@ def check_built(spec: bulk_pb2.JobSpec) -> None:
         NotBuilt: Names the field.
     """
     present = {
-        "share_max": spec.share_max != 0,
         "options.explain": spec.options.explain,
         # Clients that send an empty message ask for nothing; the task itself is refused by the model.
         "tag": spec.tag.ByteSize() > 0 and spec.task != common_pb2.TASK_TAG,
@@ -383,6 +390,7 @@ def _spec_to_proto(spec: JobSpec) -> bulk_pb2.JobSpec:
         ),
         display_name=spec.display_name,
         weight=spec.weight,
+        share_max=spec.share_max or 0,
         not_before=None if spec.not_before_ns is None else _timestamp(spec.not_before_ns),
         windows=[
             bulk_pb2.TimeWindow(

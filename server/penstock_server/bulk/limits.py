@@ -49,6 +49,7 @@ class BulkLimits:
         column_bytes_max: Longest name of a column that a caller may ask for.
         result_message_bytes: Size at which a message of result rows is sent.
         result_message_rows_max: Most rows of such a message; building it holds the event loop.
+        lanes: Lanes that compute bulk batches at once; what a job's largest share is a share of.
         checkpoint_s: A window that takes longer is written as far as it is, this often.
         watch_interval_ms_default: Shortest time between two messages of WatchJob by default.
         watch_interval_ms_min: Shortest interval a caller may ask for.
@@ -90,6 +91,7 @@ class BulkLimits:
     column_bytes_max: int = 512
     result_message_bytes: int = _MIB
     result_message_rows_max: int = 256
+    lanes: int = 1
     checkpoint_s: float = 15.0
     watch_interval_ms_default: int = 500
     watch_interval_ms_min: int = 100

@@ -60,6 +60,11 @@ def bulk() -> None:
 @click.option("--name", default="", help="Your own words for the job, shown in lists.")
 @click.option("--weight", type=click.IntRange(1, 1000), help="Share against your other jobs.  [default: 100]")
 @click.option(
+    "--share-max",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Largest part of the machine's time for bulk work, such as 0.25.",
+)
+@click.option(
     "--expire-in",
     metavar="SPAN",
     callback=span_of,
@@ -99,6 +104,7 @@ def submit(
     output_url: str,
     name: str,
     weight: int | None,
+    share_max: float | None,
     expire_in: timedelta | None,
     not_before: datetime | None,
     windows: tuple[TimeWindow, ...],
@@ -123,6 +129,7 @@ def submit(
         "input_format": input_format,
         "display_name": name,
         "weight": weight,
+        "share_max": share_max,
         "expire_time": None if expire_in is None else datetime.now(UTC) + expire_in,
         "not_before": not_before,
         "windows": windows,

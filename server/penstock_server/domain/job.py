@@ -106,6 +106,7 @@ class JobSpec:
         failed_rows_max: The job fails once more rows than this have; None for never.
         input_url: Where the input is if it is no upload; empty if it is one.
         output_url: Folder for the result files beside those that the server keeps; empty for none.
+        share_max: Largest part of the bulk lanes' time that it may take, above 0 up to 1; None for no bound.
         retry_of: Id of the job whose failed rows are its input; empty if that is the upload.
     """
 
@@ -124,6 +125,7 @@ class JobSpec:
     failed_rows_max: int | None = None
     input_url: str = ""
     output_url: str = ""
+    share_max: float | None = None
     retry_of: str = ""
 
 

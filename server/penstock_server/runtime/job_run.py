@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from penstock_server.bulk.folder import JobFolder
 from penstock_server.bulk.journal import JobStore, WindowRecord
 from penstock_server.bulk.limits import BulkLimits
@@ -15,6 +18,7 @@ from penstock_server.domain.job import Job
 from penstock_server.domain.work import Work
 from penstock_server.models.loaded import LoadedModel
 from penstock_server.runtime.clock import Clock
+from penstock_server.runtime.job_pace import Pace
 from penstock_server.runtime.job_progress import JobTracker
 from penstock_server.runtime.job_windows import WindowRun, prepare_window
 from penstock_server.runtime.result_cache import ResultCache
@@ -38,7 +42,7 @@ class JobRun:
     At most ``windows_in_flight_max`` windows are in memory; while one is computed the next is prepared. When
     ``is_place_wanted`` says so after a window, no other is begun. Rows that are not done at ``deadline_ns``
     are given up by the scheduler; they stay pending, and the run stops. It stops as well once more rows have
-    failed than the job allows.
+    failed than the job allows. Where the job may take a share of the lanes only, they get rows in pieces.
     """
 
     def __init__(
@@ -65,6 +69,8 @@ class JobRun:
         self._tracker = tracker
         self._clock = clock
         self._limits = limits
+        share = job.spec.share_max
+        self._pace = None if share is None else Pace(share, limits.lanes, clock)
         self._cache = cache
         self._deadline_ns = deadline_ns
         self._changed = changed
@@ -138,7 +144,7 @@ class JobRun:
                 self._model,
                 self._cache,
             )
-            await self._compute(WindowRun(prepared, self._model, self._tracker, self._on_change))
+            await self._compute(WindowRun(prepared, self._model, self._tracker, self._on_change, self._pace))
             has_done_any = True
 
     def _on_change(self) -> None:
@@ -165,20 +171,40 @@ class JobRun:
         self._tracker.begun(run.number)
         if self._has_failed:
             self.stop()
-        work = run.work(self._job.id, self._job.spec, self._clock.now_ns(), self._deadline_ns)
         try:
-            if not run.is_done and await self._submit(work):
-                while not await self._settled(run):
-                    await self._commit(run)
+            await self._compute_rows(run)
         finally:
             self._active.discard(run)
             self._tracker.ended(run.number)
             run.close()
-            if not run.is_done:
-                self._submitter.cancel(work)
         await self._commit(run)
         if run.is_late:
             self.stop()
+
+    async def _compute_rows(self, run: WindowRun) -> None:
+        """Has a window's rows computed: at once, or in pieces where the job may take a share only."""
+        pace = self._pace
+        if pace is None:
+            if run.has_more:
+                await self._compute_piece(run, run.next_rows())
+            return
+        while run.has_more and not self._stop.is_set():
+            async with pace.piece:
+                while left_s := pace.left_s():
+                    if await self._stopped_within(min(left_s, self._limits.checkpoint_s)):
+                        return
+                    await self._commit(run)
+                await self._compute_piece(run, run.next_rows(pace.begin()))
+
+    async def _compute_piece(self, run: WindowRun, rows: NDArray[np.int32]) -> None:
+        work = run.work(rows, self._job.id, self._job.spec, self._clock.now_ns(), self._deadline_ns)
+        try:
+            if await self._submit(work):
+                while not await self._settled(run):
+                    await self._commit(run)
+        finally:
+            if run.is_waiting:
+                self._submitter.cancel(work)
 
     async def _submit(self, work: Work) -> bool:
         """Queues work, waiting while the queue is full. False if the run is to stop."""

@@ -74,8 +74,8 @@ class BulkJobs:
         await asyncio.to_thread(self._database.close)
 
 
-def bulk_limits(config: BulkConfig) -> BulkLimits:
-    """The limits as configured.
+def bulk_limits(config: BulkConfig, lanes: int) -> BulkLimits:
+    """The limits as configured, where so many lanes compute bulk batches at once.
 
     Raises:
         InvalidRequest: A root is no URL or absolute path.
@@ -90,6 +90,7 @@ def bulk_limits(config: BulkConfig) -> BulkLimits:
         upload_bytes_max=config.upload_bytes_max,
         input_roots=config.input_roots,
         output_roots=config.output_roots,
+        lanes=lanes,
         window_rows=config.window_rows,
         windows_in_flight_max=config.windows_in_memory_max,
         jobs_running_max=config.jobs_running_max,

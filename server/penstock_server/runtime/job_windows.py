@@ -21,6 +21,7 @@ from penstock_server.domain.tasks import RequestClass, Truncation
 from penstock_server.domain.work import BatchTimes, Work
 from penstock_server.models.heads import finish
 from penstock_server.models.loaded import LoadedModel
+from penstock_server.runtime.job_pace import Pace
 from penstock_server.runtime.job_progress import JobTracker
 from penstock_server.runtime.result_cache import FoundRows, ResultCache
 
@@ -112,12 +113,17 @@ class WindowRun:
 
     Attributes:
         number: The window's place in the job.
-        settled: Set when nothing more is to come.
+        settled: Set when nothing more is to come of the rows that were given to the lanes.
         is_late: Whether rows were given up because the job's time has run out; they stay pending.
     """
 
     def __init__(
-        self, prepared: PreparedWindow, model: LoadedModel, tracker: JobTracker, changed: Callable[[], None]
+        self,
+        prepared: PreparedWindow,
+        model: LoadedModel,
+        tracker: JobTracker,
+        changed: Callable[[], None],
+        pace: Pace | None = None,
     ) -> None:
         self.number = prepared.number
         self.settled = asyncio.Event()
@@ -127,6 +133,7 @@ class WindowRun:
         self._model = model
         self._tracker = tracker
         self._changed = changed
+        self._pace = pace
         self._status = prepared.part.status.copy()
         self._failures = dict(prepared.part.failures)
         self._outputs = np.zeros((prepared.tokens.rows, model.manifest.width), np.float32)
@@ -139,7 +146,10 @@ class WindowRun:
             self._take_found(prepared.found)
         # Rows with the same tokens are found all or none.
         pending = np.flatnonzero(self._status == RowStatus.PENDING)
-        self._computed, self._twins = _grouped(pending, prepared.first_alike)
+        computed, self._twins = _grouped(pending, prepared.first_alike)
+        # Longest first, so that pieces of it are of like length as well.
+        self._to_compute = computed[np.argsort(-self._lengths[computed], kind="stable")]
+        self._in_lanes = 0
         self._leads = np.zeros(prepared.tokens.rows, np.bool_)
         self._leads[list(self._twins)] = True
         tracker.add(failed=prepared.fresh_failures)
@@ -150,13 +160,41 @@ class WindowRun:
         """Whether no row is pending."""
         return self._rows_left == 0
 
-    def work(self, job_id: str, spec: JobSpec, arrival_ns: int, deadline_ns: int | None) -> Work:
-        """The pending rows as work for the scheduler; times are on its clock."""
+    @property
+    def is_waiting(self) -> bool:
+        """Whether rows that were given to the lanes are pending."""
+        return self._in_lanes > 0
+
+    @property
+    def has_more(self) -> bool:
+        """Whether rows are pending that were not given to the lanes yet."""
+        return len(self._to_compute) > 0 and not self.is_late
+
+    def next_rows(self, tokens_max: int | None = None) -> NDArray[np.int32]:
+        """Takes rows that are to be given to the lanes: all, or about so many tokens of them."""
+        count = len(self._to_compute)
+        if tokens_max is not None:
+            tokens = np.cumsum(self._lengths[self._to_compute])
+            count = max(1, int(np.searchsorted(tokens, tokens_max, side="right")))
+        rows, self._to_compute = self._to_compute[:count], self._to_compute[count:]
+        self._in_lanes = len(rows)
+        self.settled.clear()
+        return np.sort(rows)
+
+    def work(
+        self,
+        rows: NDArray[np.int32],
+        job_id: str,
+        spec: JobSpec,
+        arrival_ns: int,
+        deadline_ns: int | None,
+    ) -> Work:
+        """Rows as work for the scheduler; times are on its clock."""
         return Work(
             model=self._model.manifest.key,
             request_class=RequestClass.BULK,
             tokens=self._tokens,
-            rows=self._computed,
+            rows=rows,
             sink=self,
             arrival_ns=arrival_ns,
             deadline_ns=deadline_ns,
@@ -171,6 +209,9 @@ class WindowRun:
             return
         tokens = int(self._lengths[rows].sum())
         self._tokens_done += tokens
+        self._in_lanes -= len(rows)
+        if self._pace is not None:
+            self._pace.charge(tokens, times.cpu_ns)
         rows, outputs = self._with_twins(rows, outputs)
         if not np.isfinite(outputs).all():
             finite = np.isfinite(outputs).all(axis=1)
@@ -191,6 +232,7 @@ class WindowRun:
             self.is_late = True
             self.settled.set()
             return
+        self._in_lanes -= len(rows)
         rows, _ = self._with_twins(rows, np.empty((len(rows), 0), np.float32))
         self._fail(rows, RowFailure(error.reason, error.message))
 
@@ -243,7 +285,7 @@ class WindowRun:
         self._changed()
 
     def _settle_if_done(self) -> None:
-        if self.is_done:
+        if self._in_lanes == 0:
             self.settled.set()
 
 

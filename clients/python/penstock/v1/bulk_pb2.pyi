@@ -397,8 +397,8 @@ class JobSpec(google.protobuf.message.Message):
     the time of one of 100. 0: 100. INVALID_ARGUMENT otherwise.
     """
     share_max: builtins.float
-    """Largest part of the machine's time that the job may take, above 0 up to 1. 0: no bound of its own.
-    UNIMPLEMENTED in this release.
+    """Largest part of the bulk lanes' time that the job may take, above 0 up to 1, though nobody else wants them.
+    0: no bound of its own. INVALID_ARGUMENT otherwise.
     """
     failed_rows_max: builtins.int
     """The job FAILS once more rows than this have failed; what is done is kept. Unset: it never does."""
