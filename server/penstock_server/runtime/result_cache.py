@@ -141,7 +141,7 @@ def _addresses(model: ModelKey, tenant: str, tokens: TokenRows, rows: NDArray[np
     # Lengths first: names may hold any character.
     head = b"".join(len(name).to_bytes(4, "little") for name in names) + b"".join(names)
     start = hashlib.blake2b(head, digest_size=_ADDRESS_BYTES)
-    ids, type_ids = memoryview(tokens.ids), memoryview(tokens.type_ids)
+    ids, type_ids = tokens.ids.data, tokens.type_ids.data
     starts = tokens.starts.tolist()
     addresses: list[bytes] = []
     for row in rows.tolist():
