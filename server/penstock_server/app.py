@@ -16,6 +16,7 @@ from penstock_server.api.health import HealthReporter
 from penstock_server.api.inference import InferenceServicer
 from penstock_server.api.interceptors import EdgeInterceptor
 from penstock_server.api.models import ModelServicer
+from penstock_server.api.schedules import ScheduleServicer
 from penstock_server.api.server import Services, build_server
 from penstock_server.api.stream import StreamHandler
 from penstock_server.config import ServerConfig
@@ -174,6 +175,8 @@ class PenstockServer:
         self._dispatcher.start()
         await self._models.load_all(self._health)
         await self._cost_keeper.start(self._models.ready_manifests())
+        # Not before the models are there, or the first runs would find none.
+        self._bulk.start_schedules()
         await self._health.ready()
         _log.info("ready", address=self.address, models=[str(entry.key) for entry in self.models()])
 
@@ -247,6 +250,7 @@ class PenstockServer:
         services = Services(
             inference=InferenceServicer(self._inference, self._streams, self._clock, self._callers),
             bulk=BulkServicer(self._bulk.uploads, self._bulk.jobs, self._bulk.limits, self._callers),
+            schedules=ScheduleServicer(self._bulk.schedules, self._bulk.limits, self._callers),
             models=ModelServicer(self._models, ENGINE_NAME, self._costs),
             health=self._health,
         )

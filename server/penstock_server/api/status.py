@@ -14,6 +14,7 @@ STATUS_BY_ERROR: dict[type[errors.PenstockError], grpc.StatusCode] = {
     errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
     errors.UnknownModel: grpc.StatusCode.NOT_FOUND,
     errors.UnknownJob: grpc.StatusCode.NOT_FOUND,
+    errors.UnknownSchedule: grpc.StatusCode.NOT_FOUND,
     errors.UnknownUpload: grpc.StatusCode.NOT_FOUND,
     errors.TaskNotSupported: grpc.StatusCode.FAILED_PRECONDITION,
     errors.WrongState: grpc.StatusCode.FAILED_PRECONDITION,

@@ -11,7 +11,7 @@ from typing import Any
 
 from penstock_server.domain.errors import StorageFull, WrongState
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _FIRST_SCHEMA = """
 CREATE TABLE uploads (
@@ -71,6 +71,29 @@ ALTER TABLE uploads ADD COLUMN tenant TEXT NOT NULL DEFAULT '';
 ALTER TABLE jobs ADD COLUMN tenant TEXT NOT NULL DEFAULT '';
 UPDATE jobs SET tenant = coalesce(json_extract(CAST(spec AS TEXT), '$.options.tenant'), '');
 CREATE INDEX jobs_by_tenant ON jobs (tenant, sequence);
+""",
+    3: """
+CREATE TABLE schedules (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    request_id TEXT UNIQUE,
+    tenant TEXT NOT NULL,
+    spec BLOB NOT NULL,
+    created_ns INTEGER NOT NULL,
+    due_ns INTEGER,
+    run_ns INTEGER,
+    run_jobs INTEGER NOT NULL DEFAULT 0,
+    run_files_left INTEGER NOT NULL DEFAULT 0,
+    error_reason TEXT,
+    error_message TEXT
+) STRICT;
+CREATE INDEX schedules_by_due ON schedules (due_ns) WHERE due_ns IS NOT NULL;
+CREATE TABLE schedule_files (
+    schedule_id TEXT NOT NULL,
+    url TEXT NOT NULL,
+    version TEXT NOT NULL,
+    PRIMARY KEY (schedule_id, url)
+) STRICT, WITHOUT ROWID;
 """,
 }
 

@@ -41,6 +41,8 @@ class BulkLimits:
         small_inputs_read_max: Small inputs that are read at once, beside those.
         expire_s_max: How far ahead a job's expire time may lie.
         jobs_max: Jobs kept at once, ended ones included.
+        schedules_max: Schedules kept at once.
+        schedule_jobs_max: Most jobs that a run of a schedule makes.
         page_jobs_default: Jobs of a page unless the caller says otherwise.
         page_jobs_max: Most jobs of a page.
         display_name_bytes_max: Longest display name.
@@ -83,6 +85,8 @@ class BulkLimits:
     small_inputs_read_max: int = 4
     expire_s_max: int = 366 * 24 * 3600
     jobs_max: int = 100_000
+    schedules_max: int = 1000
+    schedule_jobs_max: int = 1000
     page_jobs_default: int = 100
     page_jobs_max: int = 1000
     display_name_bytes_max: int = 512

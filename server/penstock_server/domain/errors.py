@@ -77,6 +77,12 @@ class UnknownJob(PenstockError):
     reason = "UNKNOWN_JOB"
 
 
+class UnknownSchedule(PenstockError):
+    """No such schedule."""
+
+    reason = "UNKNOWN_SCHEDULE"
+
+
 class UnknownUpload(PenstockError):
     """No such upload."""
 

@@ -10,6 +10,7 @@ from penstock_server.bulk.database import Database
 from penstock_server.bulk.journal import JobStore
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.bulk.places import place_of
+from penstock_server.bulk.schedules import ScheduleStore
 from penstock_server.bulk.uploads import UploadStore
 from penstock_server.config import BulkConfig
 from penstock_server.domain.errors import InvalidRequest
@@ -19,6 +20,7 @@ from penstock_server.runtime.job_files import FileProcesses
 from penstock_server.runtime.job_run import WorkSubmitter
 from penstock_server.runtime.jobs import JobRunner
 from penstock_server.runtime.result_cache import ResultCache
+from penstock_server.runtime.schedules import ScheduleRunner
 
 
 class BulkJobs:
@@ -60,17 +62,30 @@ class BulkJobs:
             cache=cache,
         )
 
+        self.schedules = ScheduleRunner(
+            ScheduleStore(self._database, limits, time.time_ns),
+            self.jobs,
+            day_ns=time.time_ns,
+            jobs_max=limits.schedule_jobs_max,
+            expire_s_max=limits.expire_s_max,
+        )
+
     async def start(self) -> None:
-        """Goes on with unfinished jobs."""
+        """Goes on with unfinished jobs and schedules."""
         await self.jobs.start()
+
+    def start_schedules(self) -> None:
+        """Runs what has come due; jobs may be made from then on."""
+        self.schedules.start()
 
     async def drain(self) -> None:
         """Stops jobs, keeping what is done, and ends Upload and WatchJob; jobs can still be read."""
+        await self.schedules.close()
         await self.jobs.close()
 
     async def close(self) -> None:
         """Stops jobs and closes the database; idempotent."""
-        await self.jobs.close()
+        await self.drain()
         await asyncio.to_thread(self._database.close)
 
 
