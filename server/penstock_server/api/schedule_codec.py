@@ -9,7 +9,6 @@ from penstock_server.domain.errors import InvalidRequest
 from penstock_server.domain.schedule import Schedule, ScheduleRun, ScheduleSpec
 
 _QUIET_S_DEFAULT = 10
-_UNSET = ("upload_id", "expire_time", "not_before")
 
 
 def spec_from_proto(message: schedule_pb2.ScheduleSpec, limits: BulkLimits) -> ScheduleSpec:
@@ -24,9 +23,11 @@ def spec_from_proto(message: schedule_pb2.ScheduleSpec, limits: BulkLimits) -> S
         NotBuilt: A field is of a later release.
     """
     job = message.job
-    for name in _UNSET:
-        if job.HasField(name):
-            raise InvalidRequest.of_field(f"spec.job.{name}", "must be unset: each run has its own")
+    unset = {"upload_id": job.upload_id, "expire_time": job.HasField("expire_time")}
+    unset["not_before"] = job.HasField("not_before")
+    for name, is_set in unset.items():
+        if is_set:
+            raise InvalidRequest.of_field(f"spec.job.{name}", "must be unset: each job has its own")
     bulk_codec.required(job.input_url, "spec.job.input_url", limits.url_bytes_max)
     if message.expire_after_seconds < 0:
         raise InvalidRequest.of_field("spec.expire_after_seconds", "must not be negative")

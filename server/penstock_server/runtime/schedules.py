@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 import structlog
@@ -206,38 +206,52 @@ class ScheduleRunner:
         async with self._running:
             schedule = await self.get(schedule_id)
             now_ns = self._day_ns()
-            job_ids: list[str] = []
-            files_left, error = 0, None
+            making = _Making()
             try:
-                files_left = await self._make_jobs(schedule, now_ns, job_ids)
+                await self._make_jobs(schedule, now_ns, making)
             except PenstockError as err:
-                error = JobError(err.reason, err.message)
+                making.error = JobError(err.reason, err.message)
             if self._is_closed:
                 # It stays due, and goes on at the next start.
                 raise Draining("The server is shutting down; the run goes on when it is up again.")
-            run = ScheduleRun(now_ns, len(job_ids), files_left, error)
+            run = ScheduleRun(now_ns, len(making.job_ids), making.files_left, making.error)
             # Read again: it may have been paused meanwhile.
             is_paused = (await self.get(schedule_id)).is_paused
             due_ns = None if is_paused else _due_ns(schedule.spec, max(now_ns, self._day_ns()))
             schedule = await asyncio.to_thread(self._store.ran, schedule_id, run, due_ns)
-        _log.info("schedule_ran", schedule=schedule_id, jobs=len(job_ids), left=files_left, error=error)
-        return schedule, job_ids
+        _log.info("schedule_ran", schedule=schedule_id, jobs=run.jobs, left=run.files_left, error=run.error)
+        return schedule, making.job_ids
 
-    async def _make_jobs(self, schedule: Schedule, now_ns: int, job_ids: list[str]) -> int:
-        """Makes a job of each new file, and adds its id; returns how many files are left to the next run."""
+    async def _make_jobs(self, schedule: Schedule, now_ns: int, making: _Making) -> None:
+        """Makes a job of each new file. Raises what ends the run early."""
         spec = schedule.spec
-        files, left = await self._jobs.files(spec.job, now_ns - spec.quiet_s * _BILLION)
+        files, making.files_left = await self._jobs.files(spec.job, now_ns - spec.quiet_s * _BILLION)
         new = await asyncio.to_thread(self._store.new_files, schedule.id, files)
-        for done, file in enumerate(new):
-            if done == self._jobs_max or self._is_closed:
-                return left + len(new) - done
+        making.files_left += len(new)
+        for file in new[: self._jobs_max]:
+            if self._is_closed:
+                return
             expire_time_ns = None if spec.expire_after_s is None else now_ns + spec.expire_after_s * _BILLION
             job_spec = replace(spec.job, input_url=file.url, expire_time_ns=expire_time_ns)
-            # A server that dies before it has recorded the file finds the same job again.
-            job = await self._jobs.create(job_spec, _request_id(schedule.id, file))
+            try:
+                # A server that dies before it has recorded the file finds the same job again.
+                job = await self._jobs.create(job_spec, _request_id(schedule.id, file))
+            except InvalidRequest as err:
+                # The file's fault, such as a name without a known ending; the others are not.
+                making.error = JobError(err.reason, f"{file.url}: {err.message}")
+                continue
             await asyncio.to_thread(self._store.took, schedule.id, file)
-            job_ids.append(job.id)
-        return left
+            making.job_ids.append(job.id)
+            making.files_left -= 1
+
+
+@dataclass
+class _Making:
+    """What a run has made so far."""
+
+    job_ids: list[str] = field(default_factory=list[str])
+    files_left: int = 0
+    error: JobError | None = None
 
 
 def _due_ns(spec: ScheduleSpec, now_ns: int) -> int:

@@ -70,8 +70,8 @@ class ScheduleRun(google.protobuf.message.Message):
     jobs: builtins.int
     """Jobs that it made, one for each file that was new."""
     files_left: builtins.int
-    """New files that it left to the next run, since it had made as many jobs as a run may (1,000), or since they were
-    written just then.
+    """New files that it left to the next run: since it had made as many jobs as a run may (1,000), since they were
+    written just then, or since no job can be made of them, as `error` tells of one.
     """
     @property
     def time(self) -> google.protobuf.timestamp_pb2.Timestamp:
@@ -79,7 +79,9 @@ class ScheduleRun(google.protobuf.message.Message):
 
     @property
     def error(self) -> google.rpc.status_pb2.Status:
-        """Why it ended early, if it did: the place cannot be reached, the model is gone. Unset otherwise."""
+        """What went wrong: the place cannot be reached, the model is gone, or no job can be made of a file. Unset if
+        nothing did.
+        """
 
     def __init__(
         self,
