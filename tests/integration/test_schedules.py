@@ -110,24 +110,28 @@ def test_a_wrong_schedule_is_refused_with_the_field(
 def test_a_tenant_reaches_no_others_schedules(tmp_path: Path) -> None:
     bulk = {"input_roots": [str(tmp_path)]}
     data = tmp_path / "data"
-    with running_server(data, bulk=bulk) as open_to_all:
-        with grpc.insecure_channel(open_to_all.address) as channel:
-            foreign = create(schedule_pb2_grpc.ScheduleServiceStub(channel), f"{tmp_path}/")
-    with running_server(data, bulk=bulk, tls=SERVER_TLS) as secured:
-        with grpc.secure_channel(secured.address, acme()) as channel:
-            service = schedule_pb2_grpc.ScheduleServiceStub(channel)
-            for method, kind in (
-                (service.GetSchedule, schedule_pb2.GetScheduleRequest),
-                (service.RunSchedule, schedule_pb2.RunScheduleRequest),
-                (service.PauseSchedule, schedule_pb2.PauseScheduleRequest),
-                (service.ResumeSchedule, schedule_pb2.ResumeScheduleRequest),
-                (service.DeleteSchedule, schedule_pb2.DeleteScheduleRequest),
-            ):
-                call: Any = method
-                with pytest.raises(grpc.RpcError) as caught:
-                    call(kind(schedule_id=foreign.id))
-                error: Any = caught.value
-                assert error.code() is grpc.StatusCode.NOT_FOUND
-            assert len(service.ListSchedules(schedule_pb2.ListSchedulesRequest()).schedules) == 0
-            own = create(service, f"{tmp_path}/")
-            assert own.spec.job.options.tenant == "acme"
+    with (
+        running_server(data, bulk=bulk) as open_to_all,
+        grpc.insecure_channel(open_to_all.address) as channel,
+    ):
+        foreign = create(schedule_pb2_grpc.ScheduleServiceStub(channel), f"{tmp_path}/")
+    with (
+        running_server(data, bulk=bulk, tls=SERVER_TLS) as secured,
+        grpc.secure_channel(secured.address, acme()) as channel,
+    ):
+        service = schedule_pb2_grpc.ScheduleServiceStub(channel)
+        methods: list[tuple[Any, Any]] = [
+            (service.GetSchedule, schedule_pb2.GetScheduleRequest),
+            (service.RunSchedule, schedule_pb2.RunScheduleRequest),
+            (service.PauseSchedule, schedule_pb2.PauseScheduleRequest),
+            (service.ResumeSchedule, schedule_pb2.ResumeScheduleRequest),
+            (service.DeleteSchedule, schedule_pb2.DeleteScheduleRequest),
+        ]
+        for call, request in methods:
+            with pytest.raises(grpc.RpcError) as caught:
+                call(request(schedule_id=foreign.id))
+            error: Any = caught.value
+            assert error.code() is grpc.StatusCode.NOT_FOUND
+        assert len(service.ListSchedules(schedule_pb2.ListSchedulesRequest()).schedules) == 0
+        own = create(service, f"{tmp_path}/")
+        assert own.spec.job.options.tenant == "acme"

@@ -19,6 +19,7 @@ from penstock_server.api.deadlines import Context
 from penstock_server.bulk.database import Database
 from penstock_server.bulk.export import DeliveryOrder, ExportOrder
 from penstock_server.bulk.file_process import carry_out
+from penstock_server.bulk.file_sets import FindOrder, FoundFile
 from penstock_server.bulk.inputs import InputOrder
 from penstock_server.bulk.journal import JobStore
 from penstock_server.bulk.limits import BulkLimits
@@ -68,10 +69,13 @@ class DirectFiles:
     """Carries file orders out in line."""
 
     async def materialise(self, order: InputOrder) -> int:
-        return carry_out(order)
+        return carry_out(order).rows
 
     async def retry(self, order: RetryOrder) -> int:
-        return carry_out(order)
+        return carry_out(order).rows
+
+    async def find(self, order: FindOrder) -> tuple[FoundFile, ...]:
+        return carry_out(order).files
 
     async def export(self, order: ExportOrder) -> None:
         carry_out(order)
@@ -263,13 +267,13 @@ class Bench:
         self.runner: JobRunner
         self.uploads: UploadStore
         self.store: JobStore
-        self._database: Database | None = None
+        self.database: Database | None = None
 
     async def start(self) -> None:
         """Starts a runner over whatever is in the folder."""
-        self._database = Database(self.folder / "journal.sqlite")
-        self.uploads = UploadStore(self.folder / "uploads", self._database, self.limits, self.clock.now_ns)
-        self.store = JobStore(self._database, self.limits, self.clock.now_ns)
+        self.database = Database(self.folder / "journal.sqlite")
+        self.uploads = UploadStore(self.folder / "uploads", self.database, self.limits, self.clock.now_ns)
+        self.store = JobStore(self.database, self.limits, self.clock.now_ns)
         self.lane = ManualLane(self.cache)
         self.runner = JobRunner(
             self.folder / "jobs",
@@ -289,15 +293,15 @@ class Bench:
 
     async def crash(self) -> None:
         """Ends the runner without letting it save anything."""
-        assert self._database is not None
-        self._database.close()
+        assert self.database is not None
+        self.database.close()
         await self.runner.close()
 
     async def stop(self) -> None:
         """Ends the runner as a drain does."""
-        assert self._database is not None
+        assert self.database is not None
         await self.runner.close()
-        self._database.close()
+        self.database.close()
 
     def upload(self, file_name: str, data: bytes) -> str:
         """Uploads a file in one chunk."""

@@ -13,7 +13,8 @@ from penstock.v1 import bulk_pb2, common_pb2
 from penstock_server.api import codec
 from penstock_server.api.status import DOMAIN, STATUS_BY_ERROR
 from penstock_server.bulk.carried import check_carried
-from penstock_server.bulk.inputs import format_of_name
+from penstock_server.bulk.file_sets import names_many
+from penstock_server.bulk.formats import format_of_name, known_format
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.bulk.openai_input import batch_columns
 from penstock_server.bulk.parts import RowStatus
@@ -125,8 +126,8 @@ def spec_from_proto(message: bulk_pb2.JobSpec, file_name: str, limits: BulkLimit
         upload_id=message.upload_id,
         input_url=bounded(message.input_url, "spec.input_url", limits.url_bytes_max),
         output_url=bounded(message.output_url, "spec.output_url", limits.url_bytes_max),
-        input_format=input_format_from_proto(message.input_format, file_name),
-        columns=_columns(message, file_name, limits),
+        input_format=_input_format(message, file_name),
+        columns=_columns(message, limits),
         options=replace(options, request_class=RequestClass.BULK),
         vectors_as_numbers=codec.vector_format_from_proto(message.embed)
         == common_pb2.VECTOR_FORMAT_REPEATED_FLOAT,
@@ -144,8 +145,8 @@ def spec_from_proto(message: bulk_pb2.JobSpec, file_name: str, limits: BulkLimit
     )
 
 
-def _columns(message: bulk_pb2.JobSpec, file_name: str, limits: BulkLimits) -> InputColumns:
-    if input_format_from_proto(message.input_format, file_name) is FileFormat.OPENAI_BATCH:
+def _columns(message: bulk_pb2.JobSpec, limits: BulkLimits) -> InputColumns:
+    if message.input_format == bulk_pb2.FILE_FORMAT_OPENAI_BATCH:
         for name in ("text_column", "text_pair_column", "key_column", "carry_columns"):
             if getattr(message, name):
                 raise InvalidRequest.of_field(
@@ -259,11 +260,11 @@ def _column(name: str, field: str, limits: BulkLimits) -> str:
     return bounded(name, field, limits.column_bytes_max)
 
 
-def input_format_from_proto(number: int, file_name: str) -> FileFormat:
-    """Reads the format of an input; unset, the file's name tells it."""
-    if number == bulk_pb2.FILE_FORMAT_UNSPECIFIED:
-        return format_of_name(file_name)
-    return _format(number, "spec.input_format")
+def _input_format(message: bulk_pb2.JobSpec, file_name: str) -> FileFormat | None:
+    """Reads the format of an input; unset, the file's name tells it, or the name of each of several files."""
+    if message.input_format != bulk_pb2.FILE_FORMAT_UNSPECIFIED:
+        return _format(message.input_format, "spec.input_format")
+    return known_format(file_name) if names_many(message.input_url) else format_of_name(file_name)
 
 
 def result_format_from_proto(number: int) -> FileFormat | None:
@@ -401,7 +402,9 @@ def spec_to_proto(spec: JobSpec) -> bulk_pb2.JobSpec:
         model=common_pb2.ModelRef(name=spec.model.name, version=spec.model.version),
         task=codec.TASK_NUMBERS[spec.task.task],
         output_url=spec.output_url,
-        input_format=_FORMAT_NUMBERS[spec.input_format],
+        input_format=bulk_pb2.FILE_FORMAT_UNSPECIFIED
+        if spec.input_format is None
+        else _FORMAT_NUMBERS[spec.input_format],
         text_column=spec.columns.text,
         text_pair_column=spec.columns.pair or "",
         key_column=spec.columns.key or "",

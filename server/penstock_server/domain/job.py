@@ -94,7 +94,7 @@ class JobSpec:
         model: The model with its version; the version is never empty once the job exists.
         task: The task with the options of its head.
         upload_id: The complete upload that is the input; empty if a URL names it.
-        input_format: Format of the input.
+        input_format: Format of the input; None: that of each of its files, by the file's name.
         columns: What is read of the input.
         options: Options of all rows; the class is always BULK.
         vectors_as_numbers: Whether vectors are sent as numbers instead of packed bytes.
@@ -113,7 +113,7 @@ class JobSpec:
     model: ModelKey
     task: TaskOptions
     upload_id: str
-    input_format: FileFormat
+    input_format: FileFormat | None
     columns: InputColumns
     options: RequestOptions
     vectors_as_numbers: bool = False

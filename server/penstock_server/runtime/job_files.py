@@ -12,6 +12,7 @@ import structlog
 
 from penstock_server.bulk.export import DeliveryOrder, ExportOrder
 from penstock_server.bulk.file_process import FileAnswer, FileOrder, carry_out, encode_order
+from penstock_server.bulk.file_sets import FindOrder, FoundFile
 from penstock_server.bulk.inputs import InputOrder
 from penstock_server.bulk.retry import RetryOrder
 from penstock_server.bulk.unpacked import codec_of
@@ -38,6 +39,10 @@ class FileTasks(Protocol):
         """Writes a spool of another job's failed rows; returns the rows. Raises as `materialise`."""
         ...
 
+    async def find(self, order: FindOrder) -> tuple[FoundFile, ...]:
+        """Looks for files. Raises InvalidRequest or PlaceFailed."""
+        ...
+
     async def export(self, order: ExportOrder) -> None:
         """Writes a result file. Raises StorageFull."""
         ...
@@ -54,14 +59,18 @@ class FileProcesses:
         """Reads an input; always in a process if a native parser or unpacker does it, which may crash."""
         is_text = order.input_format in _TEXTS
         if is_text and order.place is None and _is_small(order.input_path):
-            return await asyncio.to_thread(carry_out, order)
-        return await _in_process(order)
+            return (await asyncio.to_thread(carry_out, order)).rows
+        return (await _in_process(order)).rows
 
     async def retry(self, order: RetryOrder) -> int:
         """Writes a spool of failed rows."""
         if sum(window.failed for window in order.windows) <= _THREAD_ROWS_MAX:
-            return await asyncio.to_thread(carry_out, order)
-        return await _in_process(order)
+            return (await asyncio.to_thread(carry_out, order)).rows
+        return (await _in_process(order)).rows
+
+    async def find(self, order: FindOrder) -> tuple[FoundFile, ...]:
+        """Looks for files; in a process, as it may take long, and plug-ins of object stores have threads."""
+        return (await _in_process(order)).files
 
     async def export(self, order: ExportOrder) -> None:
         """Writes a result file."""
@@ -83,7 +92,7 @@ def _is_small(path: Path) -> bool:
         return True
 
 
-async def _in_process(order: FileOrder) -> int:
+async def _in_process(order: FileOrder) -> FileAnswer:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -105,10 +114,10 @@ async def _in_process(order: FileOrder) -> int:
         raise
     finally:
         process.stdin.close()
-    return _rows_of(data, status)
+    return _answer_of(data, status)
 
 
-def _rows_of(data: bytes, status: int) -> int:
+def _answer_of(data: bytes, status: int) -> FileAnswer:
     if status < 0:
         _log.error("file_process_died", signal=-status)
         raise InvalidRequest(
@@ -123,4 +132,4 @@ def _rows_of(data: bytes, status: int) -> int:
             raise kind(answer.message)
     if answer.reason:
         raise InvalidRequest(answer.message)
-    return answer.rows
+    return answer

@@ -15,11 +15,13 @@ from typing import Any
 
 import structlog
 
+from penstock_server.bulk.file_sets import FindOrder, allowed_files, names_many
 from penstock_server.bulk.folder import JobFolder
 from penstock_server.bulk.journal import JobPage, JobStore
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.bulk.places import allowed_place
 from penstock_server.bulk.results import ResultRows
+from penstock_server.bulk.schedules import FileVersion
 from penstock_server.bulk.uploads import UploadStore
 from penstock_server.domain.errors import Draining, InvalidRequest, WrongState
 from penstock_server.domain.job import FileFormat, Job, JobSpec, JobState, RowSelection
@@ -73,6 +75,7 @@ class JobRunner:
         self._store = store
         self._uploads = uploads
         self._models = models
+        self._files = files
         self._day_ns = day_ns
         self._limits = limits
         self._sleep = sleep
@@ -134,15 +137,50 @@ class JobRunner:
         if earlier is not None:
             self._launch_if_startable(earlier)
             return earlier
-        model = self._models.get(spec.model.name, spec.model.version)
-        _check(spec, model)
-        check_times(spec, self._day_ns(), self._limits.expire_s_max)
-        await asyncio.to_thread(self._check_places, spec)
+        model = await self._checked(spec)
         pinned = replace(spec, model=model.manifest.key)
         job, _ = await asyncio.to_thread(self._store.create, pinned, request_id)
         self._launch_if_startable(job)
         self._expiry.changed()
         return job
+
+    async def check(self, spec: JobSpec) -> None:
+        """Refuses a spec of which no job could be made, whatever its input holds.
+
+        Raises:
+            UnknownModel, ModelLoading, TaskNotSupported, NotBuilt, InvalidRequest: The spec cannot work.
+        """
+        await self._checked(spec)
+
+    async def _checked(self, spec: JobSpec) -> LoadedModel:
+        model = self._models.get(spec.model.name, spec.model.version)
+        _check(spec, model)
+        check_times(spec, self._day_ns(), self._limits.expire_s_max)
+        await asyncio.to_thread(self._check_places, spec)
+        return model
+
+    async def files(self, spec: JobSpec, changed_before_ns: int) -> tuple[list[FileVersion], int]:
+        """Finds the files that a spec's URL names: a folder's, those of a pattern, or one.
+
+        Args:
+            spec: Of jobs.
+            changed_before_ns: Those that have changed since are left out; nanoseconds since 1970.
+
+        Returns:
+            The files in the order of their names, and how many were left out.
+
+        Raises:
+            InvalidRequest: There are too many, or some lead out of the allowed places.
+            PlaceFailed: They cannot be listed.
+        """
+        file_set = await asyncio.to_thread(
+            allowed_files, spec.input_url, self._limits.input_roots, spec.options.tenant, "spec.input_url"
+        )
+        found = await self._files.find(FindOrder(file_set, self._limits))
+        whole = [
+            FileVersion(each.url, each.version) for each in found if each.changed_ns <= changed_before_ns
+        ]
+        return whole, len(found) - len(whole)
 
     async def retry(self, job_id: str, request_id: str = "") -> Job:
         """Makes a job over the failed rows of one that has ended.
@@ -176,7 +214,9 @@ class JobRunner:
     def _check_places(self, spec: JobSpec) -> None:
         """Refuses an input that is not there yet, and places that are not allowed; blocking."""
         tenant, limits = spec.options.tenant, self._limits
-        if spec.input_url:
+        if names_many(spec.input_url):
+            allowed_files(spec.input_url, limits.input_roots, tenant, "spec.input_url")
+        elif spec.input_url:
             allowed_place(spec.input_url, limits.input_roots, tenant, "spec.input_url")
         else:
             self._uploads.complete_path(spec.upload_id)

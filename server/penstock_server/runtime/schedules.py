@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
+from penstock_server.bulk.formats import format_of_name
 from penstock_server.bulk.schedules import FileVersion, SchedulePage, ScheduleStore
 from penstock_server.domain.errors import Draining, InvalidRequest, PenstockError, UnknownSchedule
 from penstock_server.domain.job import Job, JobError, JobSpec
@@ -232,8 +233,13 @@ class ScheduleRunner:
             if self._is_closed:
                 return
             expire_time_ns = None if spec.expire_after_s is None else now_ns + spec.expire_after_s * _BILLION
-            job_spec = replace(spec.job, input_url=file.url, expire_time_ns=expire_time_ns)
             try:
+                job_spec = replace(
+                    spec.job,
+                    input_url=file.url,
+                    input_format=spec.job.input_format or format_of_name(file.url),
+                    expire_time_ns=expire_time_ns,
+                )
                 # A server that dies before it has recorded the file finds the same job again.
                 job = await self._jobs.create(job_spec, _request_id(schedule.id, file))
             except InvalidRequest as err:
