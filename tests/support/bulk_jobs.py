@@ -122,6 +122,9 @@ class ManualLane:
         lengths = work.tokens.lengths
         self.queue.append((work, sorted(work.rows.tolist(), key=lambda row: -int(lengths[row]))))
 
+    def bulk_ns_per_token(self, model: ModelKey) -> float:
+        return 0.1 * SECOND_NS
+
     def cancel(self, work: Work) -> None:
         work.cancelled = True
         self.queue = [(queued, rows) for queued, rows in self.queue if queued is not work]

@@ -169,9 +169,10 @@ class JobProgress:
         """Rows not done yet."""
         return self.total - self.done
 
-    def with_rate(self, rows_per_s: float) -> JobProgress:
-        """The same progress with a rate, and the time left that follows from it."""
-        time_left_s = self.pending / rows_per_s if rows_per_s > 0 else None
+    def with_rate(self, rows_per_s: float, expected_rows_per_s: float | None = None) -> JobProgress:
+        """The same progress with a rate, and the time left that follows from it or from another one."""
+        expected = rows_per_s if expected_rows_per_s is None else expected_rows_per_s
+        time_left_s = self.pending / expected if expected > 0 else None
         return replace(self, rows_per_s=rows_per_s, time_left_s=time_left_s)
 
 

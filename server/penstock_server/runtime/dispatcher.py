@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from penstock_server.domain.errors import DeadlineUnmeetable, Draining, EngineFailed, PenstockError
 from penstock_server.domain.explanation import BatchRun, add_run
 from penstock_server.domain.lane import LaneKind
+from penstock_server.domain.model import ModelKey
 from penstock_server.domain.tasks import OverloadPolicy, RequestClass
 from penstock_server.domain.work import BatchPart, BatchPlan, BatchTimes, Work
 from penstock_server.observability.observer import SILENT, Observer
@@ -148,6 +149,10 @@ class Dispatcher:
     def _wake_lanes(self) -> None:
         for event in self._wake.values():
             event.set()
+
+    def bulk_ns_per_token(self, model: ModelKey) -> float:
+        """About what a token of bulk work costs a lane, in nanoseconds."""
+        return self._scheduler.bulk_ns_per_token(model)
 
     def cancel(self, work: Work) -> None:
         """Drops the rows of a work that are not in a batch yet; its sink hears no more of them."""

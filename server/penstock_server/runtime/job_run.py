@@ -15,12 +15,13 @@ from penstock_server.bulk.limits import BulkLimits
 from penstock_server.bulk.spool import Spool
 from penstock_server.domain.errors import DeadlineUnmeetable, Draining, Overloaded, TooManyFailedRows
 from penstock_server.domain.job import Job
+from penstock_server.domain.model import ModelKey
 from penstock_server.domain.work import Work
 from penstock_server.models.loaded import LoadedModel
 from penstock_server.runtime.clock import Clock
 from penstock_server.runtime.job_pace import Pace
 from penstock_server.runtime.job_progress import JobTracker
-from penstock_server.runtime.job_windows import WindowRun, prepare_window
+from penstock_server.runtime.job_windows import PreparedWindow, WindowRun, prepare_window
 from penstock_server.runtime.result_cache import ResultCache
 
 
@@ -29,6 +30,10 @@ class WorkSubmitter(Protocol):
 
     def submit(self, work: Work, *, is_again: bool = False) -> None:
         """Queues work; ``is_again`` if it was refused before. Raises Overloaded or Draining."""
+        ...
+
+    def bulk_ns_per_token(self, model: ModelKey) -> float:
+        """About what a token of bulk work costs a lane, in nanoseconds."""
         ...
 
     def cancel(self, work: Work) -> None:
@@ -144,8 +149,16 @@ class JobRun:
                 self._model,
                 self._cache,
             )
+            self._expect(prepared)
             await self._compute(WindowRun(prepared, self._model, self._tracker, self._on_change, self._pace))
             has_done_any = True
+
+    def _expect(self, prepared: PreparedWindow) -> None:
+        """Tells how fast rows like these are done, by the cost tables."""
+        tokens = max(1.0, float(prepared.tokens.lengths.mean()))
+        cost_ns = tokens * self._submitter.bulk_ns_per_token(self._model.manifest.key)
+        lanes = self._limits.lanes * (self._job.spec.share_max or 1.0)
+        self._tracker.expect(lanes * 1e9 / cost_ns)
 
     def _on_change(self) -> None:
         """Hears that rows are done or have failed."""
