@@ -34,6 +34,11 @@ class JobTracker:
         """Rows that have failed."""
         return self._failed
 
+    @property
+    def pending(self) -> int:
+        """Rows that are not done."""
+        return self._total - self._succeeded - self._failed
+
     def begun(self, window: int) -> None:
         """Hears that a window's rows wait to be computed."""
         self._begun_ns[window] = self._clock.now_ns()

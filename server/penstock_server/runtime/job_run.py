@@ -14,7 +14,7 @@ from penstock_server.bulk.journal import JobStore, WindowRecord
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.bulk.spool import Spool
 from penstock_server.domain.errors import DeadlineUnmeetable, Draining, Overloaded, TooManyFailedRows
-from penstock_server.domain.job import Job
+from penstock_server.domain.job import WEIGHT_DEFAULT, Job
 from penstock_server.domain.model import ModelKey
 from penstock_server.domain.work import Work
 from penstock_server.models.loaded import LoadedModel
@@ -23,6 +23,11 @@ from penstock_server.runtime.job_pace import Pace
 from penstock_server.runtime.job_progress import JobTracker
 from penstock_server.runtime.job_windows import PreparedWindow, WindowRun, prepare_window
 from penstock_server.runtime.result_cache import ResultCache
+
+# A job that needs no more of the lanes' time than this to be done in time is in no hurry.
+_NEED_MIN = 0.25
+# One that is counts this many times its weight at most.
+_PRESSURE_MAX = 10.0
 
 
 class WorkSubmitter(Protocol):
@@ -80,6 +85,8 @@ class JobRun:
         self._deadline_ns = deadline_ns
         self._changed = changed
         self._is_place_wanted = is_place_wanted
+        # What a row takes if nothing else is computed.
+        self._row_ns = 0.0
         self._gives_way = False
         self._is_stopped = False
         self._stop = asyncio.Event()
@@ -157,8 +164,20 @@ class JobRun:
         """Tells how fast rows like these are done, by the cost tables."""
         tokens = max(1.0, float(prepared.tokens.lengths.mean()))
         cost_ns = tokens * self._submitter.bulk_ns_per_token(self._model.manifest.key)
-        lanes = self._limits.lanes * (self._job.spec.share_max or 1.0)
-        self._tracker.expect(lanes * 1e9 / cost_ns)
+        self._row_ns = cost_ns / self._limits.lanes
+        self._tracker.expect((self._job.spec.share_max or 1.0) * 1e9 / self._row_ns)
+
+    def _weight(self) -> float:
+        """The job's weight, which grows when its time is short: it would then need much of the lanes' time.
+
+        Beside one other job of equal weight it gets what it needs, up to nine tenths of the time.
+        """
+        weight = self._job.spec.weight / WEIGHT_DEFAULT
+        if self._deadline_ns is None:
+            return weight
+        left_ns = max(1, self._deadline_ns - self._clock.now_ns())
+        need = self._tracker.pending * self._row_ns / left_ns
+        return weight if need <= _NEED_MIN else weight * min(_PRESSURE_MAX, 1 / max(1 - need, 1e-9))
 
     def _on_change(self) -> None:
         """Hears that rows are done or have failed."""
@@ -210,7 +229,8 @@ class JobRun:
                 await self._compute_piece(run, run.next_rows(pace.begin()))
 
     async def _compute_piece(self, run: WindowRun, rows: NDArray[np.int32]) -> None:
-        work = run.work(rows, self._job.id, self._job.spec, self._clock.now_ns(), self._deadline_ns)
+        now_ns = self._clock.now_ns()
+        work = run.work(rows, self._job.id, self._job.spec, now_ns, self._deadline_ns, self._weight())
         try:
             if await self._submit(work):
                 while not await self._settled(run):

@@ -16,7 +16,7 @@ from penstock_server.bulk.parts import Part, RowStatus, merge_answers, read_part
 from penstock_server.bulk.spool import Spool, Window
 from penstock_server.bulk.twins import first_alike
 from penstock_server.domain.errors import DeadlineUnmeetable, PenstockError
-from penstock_server.domain.job import WEIGHT_DEFAULT, JobSpec, RowFailure
+from penstock_server.domain.job import JobSpec, RowFailure
 from penstock_server.domain.tasks import RequestClass, Truncation
 from penstock_server.domain.work import BatchTimes, Work
 from penstock_server.models.heads import finish
@@ -188,6 +188,7 @@ class WindowRun:
         spec: JobSpec,
         arrival_ns: int,
         deadline_ns: int | None,
+        weight: float,
     ) -> Work:
         """Rows as work for the scheduler; times are on its clock."""
         return Work(
@@ -200,7 +201,7 @@ class WindowRun:
             deadline_ns=deadline_ns,
             tenant=spec.options.tenant,
             flow=job_id,
-            weight=spec.weight / WEIGHT_DEFAULT,
+            weight=weight,
         )
 
     def deliver(self, rows: NDArray[np.int32], outputs: NDArray[np.float32], times: BatchTimes) -> None:
