@@ -62,7 +62,7 @@ class CacheCounts(NamedTuple):
 class ResultCache:
     """Keeps the outputs that were asked for last, within a bound. Safe from several threads.
 
-    Looking a row of 24 tokens up or keeping it takes 1 to 3 microseconds, 4 to 6 for a row by itself (2026-11-27).
+    Looking a row of 24 tokens up or keeping it takes 1 to 3 microseconds, or 4 to 6 by itself (2026-11-27).
 
     Args:
         bytes_max: Most memory of the entries; at least 1.
