@@ -56,7 +56,7 @@ class JobStates:
     async def move_when_possible(
         self, job_id: str, state: JobState, *, sources: Collection[JobState], error: JobError | None = None
     ) -> None:
-        """Moves a job on behalf of the server, which can tell nobody of a full or failing disk, but try again.
+        """Moves a job on behalf of the server, which can tell nobody of a bad disk, but try again.
 
         Gives up when the server shuts down: after the next start the job goes on from the state it is in.
         Raises UnknownJob and WrongState as ``move``.
