@@ -21,6 +21,7 @@ STATUS_BY_ERROR: dict[type[errors.PenstockError], grpc.StatusCode] = {
     errors.TooManyFailedRows: grpc.StatusCode.FAILED_PRECONDITION,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.StorageFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.StorageFailed: grpc.StatusCode.UNAVAILABLE,
     errors.PlaceFailed: grpc.StatusCode.FAILED_PRECONDITION,
     errors.DeadlineUnmeetable: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.ModelLoading: grpc.StatusCode.UNAVAILABLE,

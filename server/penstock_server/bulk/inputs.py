@@ -84,6 +84,7 @@ def materialise(order: InputOrder) -> int:
         InvalidRequest: The input as a whole cannot be used: unreadable, no such column, no rows.
         PlaceFailed: It cannot be fetched.
         StorageFull: The disk has no room.
+        StorageFailed: The disk failed.
     """
     if order.place is not None:
         fetch(order.place, order.input_path, order.limits.upload_bytes_max)

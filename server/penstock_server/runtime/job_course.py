@@ -29,6 +29,7 @@ from penstock_server.domain.errors import (
     ModelLoading,
     PenstockError,
     PlaceFailed,
+    StorageFailed,
     StorageFull,
     UnknownJob,
     UnknownModel,
@@ -50,8 +51,9 @@ _MODEL_WAIT_S = 0.5
 # How long is slept at most until a time of the day: its clock may be set, or stand still with the machine.
 _SLEEP_S_MAX = 30.0
 # What somebody can mend, so that the job can go on: another models folder, a repaired model, more room, a
-# bucket that can be reached.
-_MENDABLE = (UnknownModel, ModelBroken, StorageFull, PlaceFailed)
+# sound disk, a bucket that can be reached.
+_STORAGE = (StorageFull, StorageFailed, PlaceFailed)
+_MENDABLE = (UnknownModel, ModelBroken, *_STORAGE)
 
 _log = structlog.get_logger(__name__)
 
@@ -287,11 +289,11 @@ class JobCourse:
         state = _ending_of(job)
         try:
             await self._export(job)
-        except (StorageFull, PlaceFailed):
+        except _STORAGE:
             # What is cancelled or late must not come back; its files are written when somebody asks for them.
             if state is JobState.SUCCEEDED:
                 raise
-        await self._states.move_when_there_is_room(job.id, state, sources=(job.state,))
+        await self._states.move_when_possible(job.id, state, sources=(job.state,))
 
     async def _export(self, job: Job) -> None:
         if not job.is_validated:

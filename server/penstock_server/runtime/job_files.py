@@ -16,7 +16,13 @@ from penstock_server.bulk.file_sets import FindOrder, FoundFile
 from penstock_server.bulk.inputs import InputOrder
 from penstock_server.bulk.retry import RetryOrder
 from penstock_server.bulk.unpacked import codec_of
-from penstock_server.domain.errors import InvalidRequest, PenstockError, PlaceFailed, StorageFull
+from penstock_server.domain.errors import (
+    InvalidRequest,
+    PenstockError,
+    PlaceFailed,
+    StorageFailed,
+    StorageFull,
+)
 from penstock_server.domain.job import FileFormat
 
 # Up to this size a thread does it: the interpreter is held for a few milliseconds in all, while a process
@@ -32,7 +38,10 @@ class FileTasks(Protocol):
     """Reads inputs and writes result files."""
 
     async def materialise(self, order: InputOrder) -> int:
-        """Reads an input into its spool; returns the rows. Raises InvalidRequest or StorageFull."""
+        """Reads an input into its spool; returns the rows.
+
+        Raises InvalidRequest, StorageFull or StorageFailed.
+        """
         ...
 
     async def retry(self, order: RetryOrder) -> int:
@@ -44,11 +53,11 @@ class FileTasks(Protocol):
         ...
 
     async def export(self, order: ExportOrder) -> None:
-        """Writes a result file. Raises StorageFull."""
+        """Writes a result file. Raises StorageFull or StorageFailed."""
         ...
 
     async def deliver(self, order: DeliveryOrder) -> None:
-        """Copies result files to where a URL says. Raises PlaceFailed or StorageFull."""
+        """Copies result files to where a URL says. Raises PlaceFailed, StorageFull or StorageFailed."""
         ...
 
 
@@ -127,7 +136,7 @@ def _answer_of(data: bytes, status: int) -> FileAnswer:
         _log.error("file_process_failed", status=status)
         raise PenstockError("The file could not be processed; the server's log has the reason.")
     answer = msgspec.json.decode(data, type=FileAnswer)
-    for kind in (StorageFull, PlaceFailed):
+    for kind in (StorageFull, StorageFailed, PlaceFailed):
         if answer.reason == kind.reason:
             raise kind(answer.message)
     if answer.reason:

@@ -114,7 +114,7 @@ class JobRun:
             Whether it gave its place up and is to go on later.
 
         Raises:
-            StorageFull: A part cannot be written.
+            StorageFull, StorageFailed: A part cannot be written.
             TooManyFailedRows: More have failed than the job allows; all that is done is kept.
         """
         self._check_failures()

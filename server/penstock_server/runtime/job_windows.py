@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from penstock_server.bulk.durable import storage_errors
 from penstock_server.bulk.folder import JobFolder
 from penstock_server.bulk.journal import JobStore, WindowRecord
 from penstock_server.bulk.parts import Part, RowStatus, merge_answers, read_part, write_part
@@ -335,6 +336,7 @@ class WindowSnapshot:
 
         Raises:
             StorageFull: The disk has no room; the journal still names the earlier part.
+            StorageFailed: The disk failed; as above.
         """
         part = self._part(spec, model)
         record = WindowRecord(
@@ -348,7 +350,8 @@ class WindowSnapshot:
         write_part(folder.part_path(record.file_name), part)
         replaced = store.commit_window(job_id, record)
         if replaced is not None:
-            folder.part_path(replaced.file_name).unlink(missing_ok=True)
+            with storage_errors():
+                folder.part_path(replaced.file_name).unlink(missing_ok=True)
         return part, record
 
     def _part(self, spec: JobSpec, model: LoadedModel) -> Part:

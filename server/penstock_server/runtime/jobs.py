@@ -23,7 +23,7 @@ from penstock_server.bulk.places import allowed_place
 from penstock_server.bulk.results import ResultRows
 from penstock_server.bulk.schedules import FileVersion
 from penstock_server.bulk.uploads import UploadStore
-from penstock_server.domain.errors import Draining, InvalidRequest, WrongState
+from penstock_server.domain.errors import Draining, InvalidRequest, StorageFailed, StorageFull, WrongState
 from penstock_server.domain.job import FileFormat, Job, JobSpec, JobState, RowSelection
 from penstock_server.domain.tasks import Task
 from penstock_server.models.loaded import LoadedModel
@@ -125,7 +125,8 @@ class JobRunner:
         Raises:
             UnknownModel, ModelLoading, TaskNotSupported, NotBuilt, InvalidRequest: The spec cannot work.
             UnknownUpload, WrongState: There is no such upload, or it is not complete.
-            StorageFull: Too many jobs are kept.
+            StorageFull: Too many jobs are kept, or the disk has no room.
+            StorageFailed: The disk failed.
             Draining: The server is shutting down.
         """
         if self.draining.is_set():
@@ -360,7 +361,7 @@ class JobRunner:
 
     async def _end_late(self, job_id: str) -> None:
         # Rows that are pending when a job is FINALIZING make it EXPIRED, also after a restart.
-        await self._states.move_when_there_is_room(job_id, JobState.FINALIZING, sources=_STOPPABLE)
+        await self._states.move_when_possible(job_id, JobState.FINALIZING, sources=_STOPPABLE)
         self._interrupt(job_id)
         self._tasks.launch(job_id)
 
@@ -384,7 +385,11 @@ class JobRunner:
     def _recover(self) -> list[Job]:
         """Deletes what no journal names; returns the jobs to go on with. Blocking."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._uploads.sweep()
+        try:
+            self._uploads.sweep()
+        except (StorageFull, StorageFailed) as err:
+            # Nobody needs it now; live calls shall be answered also while the disk is full.
+            _log.warning("uploads_not_swept", error=err.message)
         known = self._store.job_ids()
         for path in self._folder.iterdir():
             if path.name not in known:

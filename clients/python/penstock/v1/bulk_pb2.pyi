@@ -159,7 +159,7 @@ class UploadHeader(google.protobuf.message.Message):
     """
     size_bytes: builtins.int
     """Size of the whole file in bytes. REQUIRED for a new upload, above 0. On resuming: 0, or the same.
-    RESOURCE_EXHAUSTED if over the server's limit (8 GiB by default).
+    RESOURCE_EXHAUSTED if over the server's limit (8 GiB by default), or if its disk has no room.
     """
     crc32c: builtins.int
     """CRC32C (Castagnoli) of the whole file, checked at the end. DATA_LOSS if it differs.
@@ -181,7 +181,9 @@ global___UploadHeader = UploadHeader
 
 @typing.final
 class UploadChunk(google.protobuf.message.Message):
-    """A part of the file."""
+    """A part of the file. If the server's disk is full the stream ends with RESOURCE_EXHAUSTED, if it fails with
+    UNAVAILABLE (reason STORAGE_FAILED); go on from the committed size.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -592,8 +594,8 @@ class Job(google.protobuf.message.Message):
 
     @property
     def error(self) -> google.rpc.status_pb2.Status:
-        """Why the job FAILED or was paused by the server: its model is gone or broken, or the disk is full. Unset
-        otherwise; ResumeJob clears it.
+        """Why the job FAILED or was paused by the server: its model is gone or broken, or the disk is full or fails.
+        Unset otherwise; ResumeJob clears it.
         """
 
     @property
