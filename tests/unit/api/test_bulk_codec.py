@@ -47,6 +47,7 @@ def full() -> bulk_pb2.JobSpec:
         classify=common_pb2.ClassifyOptions(top_k=3, score_function=common_pb2.SCORE_FUNCTION_SIGMOID),
         display_name="caf\u00e9",
         weight=1000,
+        share_max=0.25,
         expire_time=Timestamp(seconds=1_800_000_000, nanos=123_456_789),
         carry_columns=["stars", "date"],
         output_url="s3://bucket/out",
