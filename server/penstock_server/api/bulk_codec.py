@@ -13,7 +13,8 @@ from penstock.v1 import bulk_pb2, common_pb2
 from penstock_server.api import codec
 from penstock_server.api.status import DOMAIN, STATUS_BY_ERROR
 from penstock_server.bulk.carried import check_carried
-from penstock_server.bulk.inputs import format_of_name
+from penstock_server.bulk.file_sets import names_many
+from penstock_server.bulk.formats import format_of_name, known_format
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.bulk.openai_input import batch_columns
 from penstock_server.bulk.parts import RowStatus
@@ -22,6 +23,7 @@ from penstock_server.bulk.uploads import Upload
 from penstock_server.domain.answer import Classifications, Vectors
 from penstock_server.domain.errors import InvalidRequest, NotBuilt
 from penstock_server.domain.job import (
+    RESULT_FORMATS,
     WEIGHT_DEFAULT,
     WEIGHT_MAX,
     FileFormat,
@@ -125,8 +127,10 @@ def spec_from_proto(message: bulk_pb2.JobSpec, file_name: str, limits: BulkLimit
         upload_id=message.upload_id,
         input_url=bounded(message.input_url, "spec.input_url", limits.url_bytes_max),
         output_url=bounded(message.output_url, "spec.output_url", limits.url_bytes_max),
-        input_format=input_format_from_proto(message.input_format, file_name),
-        columns=_columns(message, file_name, limits),
+        output_format=_output_format(message),
+        output_rows_per_file=_output_rows_per_file(message),
+        input_format=_input_format(message, file_name),
+        columns=_columns(message, limits),
         options=replace(options, request_class=RequestClass.BULK),
         vectors_as_numbers=codec.vector_format_from_proto(message.embed)
         == common_pb2.VECTOR_FORMAT_REPEATED_FLOAT,
@@ -143,8 +147,8 @@ def spec_from_proto(message: bulk_pb2.JobSpec, file_name: str, limits: BulkLimit
     )
 
 
-def _columns(message: bulk_pb2.JobSpec, file_name: str, limits: BulkLimits) -> InputColumns:
-    if input_format_from_proto(message.input_format, file_name) is FileFormat.OPENAI_BATCH:
+def _columns(message: bulk_pb2.JobSpec, limits: BulkLimits) -> InputColumns:
+    if message.input_format == bulk_pb2.FILE_FORMAT_OPENAI_BATCH:
         for name in ("text_column", "text_pair_column", "key_column", "carry_columns"):
             if getattr(message, name):
                 raise InvalidRequest.of_field(
@@ -184,6 +188,29 @@ def _failed_rows_max(message: bulk_pb2.JobSpec) -> int | None:
     if message.failed_rows_max < 0:
         raise InvalidRequest.of_field("spec.failed_rows_max", "must not be negative")
     return message.failed_rows_max
+
+
+def _output_format(message: bulk_pb2.JobSpec) -> FileFormat:
+    if message.output_format == bulk_pb2.FILE_FORMAT_UNSPECIFIED:
+        return FileFormat.PARQUET
+    output_format = _format(message.output_format, "spec.output_format")
+    if output_format not in RESULT_FORMATS:
+        raise InvalidRequest.of_field("spec.output_format", "must be JSONL, PARQUET or OPENAI_BATCH")
+    _check_output_url(message, "spec.output_format")
+    return output_format
+
+
+def _output_rows_per_file(message: bulk_pb2.JobSpec) -> int:
+    if message.output_rows_per_file < 0:
+        raise InvalidRequest.of_field("spec.output_rows_per_file", "must not be negative")
+    if message.output_rows_per_file:
+        _check_output_url(message, "spec.output_rows_per_file")
+    return message.output_rows_per_file
+
+
+def _check_output_url(message: bulk_pb2.JobSpec, field: str) -> None:
+    if not message.output_url:
+        raise InvalidRequest.of_field(field, "has no meaning without spec.output_url")
 
 
 def _nanoseconds(timestamp: timestamp_pb2.Timestamp, field: str) -> int:
@@ -230,11 +257,11 @@ def _column(name: str, field: str, limits: BulkLimits) -> str:
     return bounded(name, field, limits.column_bytes_max)
 
 
-def input_format_from_proto(number: int, file_name: str) -> FileFormat:
-    """Reads the format of an input; unset, the file's name tells it."""
-    if number == bulk_pb2.FILE_FORMAT_UNSPECIFIED:
-        return format_of_name(file_name)
-    return _format(number, "spec.input_format")
+def _input_format(message: bulk_pb2.JobSpec, file_name: str) -> FileFormat | None:
+    """Reads the format of an input; unset, the file's name tells it, or the name of each of several files."""
+    if message.input_format != bulk_pb2.FILE_FORMAT_UNSPECIFIED:
+        return _format(message.input_format, "spec.input_format")
+    return known_format(file_name) if names_many(message.input_url) else format_of_name(file_name)
 
 
 def result_format_from_proto(number: int) -> FileFormat | None:
@@ -370,7 +397,13 @@ def _spec_to_proto(spec: JobSpec) -> bulk_pb2.JobSpec:
         model=common_pb2.ModelRef(name=spec.model.name, version=spec.model.version),
         task=codec.TASK_NUMBERS[spec.task.task],
         output_url=spec.output_url,
-        input_format=_FORMAT_NUMBERS[spec.input_format],
+        output_format=_FORMAT_NUMBERS[spec.output_format]
+        if spec.output_url
+        else bulk_pb2.FILE_FORMAT_UNSPECIFIED,
+        output_rows_per_file=spec.output_rows_per_file,
+        input_format=bulk_pb2.FILE_FORMAT_UNSPECIFIED
+        if spec.input_format is None
+        else _FORMAT_NUMBERS[spec.input_format],
         text_column=spec.columns.text,
         text_pair_column=spec.columns.pair or "",
         key_column=spec.columns.key or "",

@@ -17,9 +17,9 @@ from typing import BinaryIO
 
 import msgspec
 
-from penstock_server.bulk.export import DeliveryOrder, ExportOrder, export
+from penstock_server.bulk.delivery import DeliveryOrder, deliver_results
+from penstock_server.bulk.export import ExportOrder, export
 from penstock_server.bulk.inputs import InputOrder, materialise
-from penstock_server.bulk.places import deliver
 from penstock_server.bulk.retry import RetryOrder, spool_failed_rows
 from penstock_server.domain.errors import PenstockError
 
@@ -53,7 +53,7 @@ def carry_out(order: FileOrder) -> int:
     if isinstance(order, RetryOrder):
         return spool_failed_rows(order)
     if isinstance(order, DeliveryOrder):
-        deliver(order.paths, order.folder)
+        deliver_results(order)
     else:
         export(order)
     return 0

@@ -42,6 +42,10 @@ class Place:
         """The URL put together again."""
         return self.path if self.is_local else f"{self.scheme}://{self.bucket}{self.path}"
 
+    def child(self, name: str) -> Place:
+        """What has a name in this folder."""
+        return replace(self, path=f"{self.path.rstrip('/')}/{name}")
+
 
 def place_of(url: str) -> Place:
     """Takes a URL or an absolute path apart.
@@ -65,7 +69,9 @@ def place_of(url: str) -> Place:
     return Place(split.scheme.lower(), split.netloc, posixpath.normpath(path))
 
 
-def allowed_place(url: str, roots: Sequence[str], tenant: str, field: str) -> Place:
+def allowed_place(
+    url: str, roots: Sequence[str], tenant: str, field: str, *, is_folder: bool = False
+) -> Place:
     """Takes a URL apart that a caller has named.
 
     Args:
@@ -73,6 +79,7 @@ def allowed_place(url: str, roots: Sequence[str], tenant: str, field: str) -> Pl
         roots: URLs or paths below which it must be; ``{tenant}`` in one stands for the tenant.
         tenant: Who names it.
         field: The field, for the message.
+        is_folder: Whether what is in it is meant, so that it may be a root itself.
 
     Returns:
         The place; of a local one the path that links lead to, so that what was looked at is what is opened.
@@ -86,7 +93,7 @@ def allowed_place(url: str, roots: Sequence[str], tenant: str, field: str) -> Pl
             place = replace(place, path=os.path.realpath(place.path))
     except ValueError as err:
         raise InvalidRequest.of_field(field, f"{err}, such as s3://bucket/folder/file.jsonl") from err
-    if not any(_is_below(place, root, tenant) for root in roots):
+    if not is_allowed(place.child("file") if is_folder else place, roots, tenant):
         told = (
             "is below none of the places that this server allows"
             if roots
@@ -94,6 +101,11 @@ def allowed_place(url: str, roots: Sequence[str], tenant: str, field: str) -> Pl
         )
         raise InvalidRequest.of_field(field, f"{told} (bulk.input_roots and bulk.output_roots)")
     return place
+
+
+def is_allowed(place: Place, roots: Sequence[str], tenant: str) -> bool:
+    """Whether a place, of which links are followed already, is below one of the roots."""
+    return any(_is_below(place, root, tenant) for root in roots)
 
 
 def _is_below(place: Place, root: str, tenant: str) -> bool:
@@ -118,7 +130,7 @@ def fetch(place: Place, path: Path, bytes_max: int) -> None:
         PlaceFailed: It cannot be reached or read.
         StorageFull: The disk has no room.
     """
-    with _reaching(place.url), replacing(path) as temporary, _opened(place) as source:
+    with reaching(place.url), replacing(path) as temporary, _opened(place) as source:
         size_bytes = 0
         with temporary.open("wb") as sink:
             while data := source.read(_BLOCK_BYTES):
@@ -137,25 +149,26 @@ def deliver(paths: Sequence[Path], folder: Place) -> None:
     """
     for path in paths:
         target = f"{folder.url.rstrip('/')}/{path.name}"
-        with _reaching(target):
+        with reaching(target):
             if folder.is_local:
                 Path(folder.path).mkdir(parents=True, exist_ok=True)
                 with storage_errors(), replacing(Path(target)) as temporary:
                     shutil.copyfile(path, temporary)
                 continue
-            files, name = _files_of(target)
+            files, name = file_system_of(target)
             # Object stores show a file when it is whole.
             files.put_file(str(path), name)
 
 
 @contextmanager
 def _opened(place: Place) -> Generator[BinaryIO]:
-    files, name = _files_of(place.url)
+    files, name = file_system_of(place.url)
     with files.open(name, "rb") as file:
         yield file
 
 
-def _files_of(url: str) -> tuple[Any, str]:
+def file_system_of(url: str) -> tuple[Any, str]:
+    """The file system of a URL, and what it calls the place."""
     # Imported late: only file processes need it, and its plug-ins are heavy.
     core: Any = import_module("fsspec.core")
     found: tuple[Any, str] = core.url_to_fs(url)
@@ -163,7 +176,7 @@ def _files_of(url: str) -> tuple[Any, str]:
 
 
 @contextmanager
-def _reaching(url: str) -> Generator[None]:
+def reaching(url: str) -> Generator[None]:
     """Turns whatever a plug-in raises into errors of ours."""
     try:
         yield

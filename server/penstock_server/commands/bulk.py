@@ -57,6 +57,10 @@ def bulk() -> None:
 )
 @click.option("--format", "input_format", type=_INPUTS, help="[default: by the file's name]")
 @click.option("--output-url", default="", metavar="URL", help="Folder that gets the result files, too.")
+@click.option("--output-format", type=_OUTPUTS, help="Format of the files there.  [default: parquet]")
+@click.option(
+    "--rows-per-file", type=click.IntRange(min=1), help="Most rows of a file there.  [default: all in one]"
+)
 @click.option("--name", default="", help="Your own words for the job, shown in lists.")
 @click.option("--weight", type=click.IntRange(1, 1000), help="Share against your other jobs.  [default: 100]")
 @click.option(
@@ -97,6 +101,8 @@ def submit(
     carry_columns: tuple[str, ...],
     input_format: str | None,
     output_url: str,
+    output_format: str | None,
+    rows_per_file: int | None,
     name: str,
     weight: int | None,
     expire_in: timedelta | None,
@@ -110,9 +116,12 @@ def submit(
     """Upload PATH (JSON lines, CSV, Parquet or Arrow) and start a job over it.
 
     PATH may be a URL, such as s3://bucket/file.jsonl or file:///data/file.csv: the server reads it then, if
-    its operator allows the place.
+    its operator allows the place. One that ends in a slash names all files below a folder, and * stands for
+    any part of a name, as in 's3://bucket/day=*/part-*.parquet'.
     """
     is_url = "://" in path
+    if (output_format or rows_per_file) and not output_url:
+        raise click.UsageError("--output-format and --rows-per-file go with --output-url")
     if not is_url and not Path(path).is_file():
         raise click.BadParameter(f"there is no file {path!r}", param_hint="PATH")
     options: JobOptions = {
@@ -130,6 +139,8 @@ def submit(
         "truncation": truncation,
         "tokens_max": tokens_max,
         "output_url": output_url,
+        "output_format": output_format,
+        "output_rows_per_file": rows_per_file,
     }
     with session.connect() as client:
         task = task_of(client, model, task)

@@ -15,6 +15,7 @@ from typing import Any
 
 import structlog
 
+from penstock_server.bulk.file_sets import allowed_files, names_many
 from penstock_server.bulk.folder import JobFolder
 from penstock_server.bulk.journal import JobPage, JobStore
 from penstock_server.bulk.limits import BulkLimits
@@ -173,7 +174,9 @@ class JobRunner:
     def _check_places(self, spec: JobSpec) -> None:
         """Refuses an input that is not there yet, and places that are not allowed; blocking."""
         tenant, limits = spec.options.tenant, self._limits
-        if spec.input_url:
+        if names_many(spec.input_url):
+            allowed_files(spec.input_url, limits.input_roots, tenant, "spec.input_url")
+        elif spec.input_url:
             allowed_place(spec.input_url, limits.input_roots, tenant, "spec.input_url")
         else:
             self._uploads.complete_path(spec.upload_id)
@@ -393,6 +396,8 @@ def _check(spec: JobSpec, model: LoadedModel) -> None:
     model.check_options(spec.task)
     if spec.input_format is FileFormat.OPENAI_BATCH and spec.task.task is not Task.EMBED:
         raise InvalidRequest.of_field("spec.input_format", "OPENAI_BATCH is for embeddings")
+    if spec.output_format is FileFormat.OPENAI_BATCH and spec.task.task is not Task.EMBED:
+        raise InvalidRequest.of_field("spec.output_format", "OPENAI_BATCH is for embeddings")
     has_pairs = spec.columns.pair is not None
     if has_pairs and spec.task.task is Task.EMBED:
         raise InvalidRequest.of_field(
