@@ -96,6 +96,7 @@ _SCORE_NUMBERS: dict[ScoreFunction | None, common_pb2.ScoreFunction.ValueType] =
 _STATUS_BY_REASON = {error.reason: code for error, code in STATUS_BY_ERROR.items()}
 _STATUS_BY_REASON["INTERNAL"] = grpc.StatusCode.INTERNAL
 _DEFAULT_TEXT_COLUMN = "text"
+_SHA256_BYTES = 32
 _BILLION = 1_000_000_000
 # Seconds since 1970 whose nanoseconds 64 bits hold.
 _SECONDS_MAX = (1 << 63) // _BILLION - 1
@@ -291,6 +292,13 @@ def state_from_proto(number: int) -> JobState:
     return _STATES[number]
 
 
+def sha256_from_proto(header: bulk_pb2.UploadHeader) -> bytes:
+    """Reads the hash of a file."""
+    if len(header.sha256) != _SHA256_BYTES:
+        raise InvalidRequest.of_field("header.sha256", f"must have {_SHA256_BYTES} bytes")
+    return header.sha256
+
+
 def upload_to_proto(upload: Upload) -> bulk_pb2.Upload:
     """Writes the state of an upload."""
     return bulk_pb2.Upload(
@@ -300,6 +308,7 @@ def upload_to_proto(upload: Upload) -> bulk_pb2.Upload:
         committed_bytes=upload.committed_bytes,
         complete=upload.is_complete,
         create_time=_timestamp(upload.create_time_ns),
+        expire_time=_timestamp(upload.expire_time_ns),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from penstock_server.domain.errors import StorageFull, WrongState
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _FIRST_SCHEMA = """
 CREATE TABLE uploads (
@@ -71,6 +71,13 @@ ALTER TABLE uploads ADD COLUMN tenant TEXT NOT NULL DEFAULT '';
 ALTER TABLE jobs ADD COLUMN tenant TEXT NOT NULL DEFAULT '';
 UPDATE jobs SET tenant = coalesce(json_extract(CAST(spec AS TEXT), '$.options.tenant'), '');
 CREATE INDEX jobs_by_tenant ON jobs (tenant, sequence);
+""",
+    3: """
+ALTER TABLE uploads ADD COLUMN sha256 BLOB;
+ALTER TABLE uploads ADD COLUMN touched_ns INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE uploads ADD COLUMN promised INTEGER NOT NULL DEFAULT 0;
+UPDATE uploads SET touched_ns = created_ns;
+CREATE INDEX uploads_by_sha256 ON uploads (sha256) WHERE complete = 1;
 """,
 }
 

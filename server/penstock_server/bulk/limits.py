@@ -24,7 +24,7 @@ class BulkLimits:
         chunk_bytes_max: Largest chunk of an upload.
         upload_commit_bytes: Bytes between two fsyncs of an upload; what a crash can cost at most.
         uploads_max: Uploads kept at once.
-        upload_age_s_max: Uploads that no job uses are deleted after this time.
+        upload_age_s_max: Uploads that no job uses are deleted when nobody has gone on with them for so long.
         disk_free_bytes_min: Uploads are refused when less than this would stay free.
         file_name_bytes_max: Longest name of an upload.
         unpacked_bytes_max: Most that a compressed input may unpack to.
