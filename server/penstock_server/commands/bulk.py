@@ -25,7 +25,7 @@ from penstock_server.commands.session import (
     calls_server,
     task_of,
 )
-from penstock_server.commands.spans import span_of, windows_of
+from penstock_server.commands.spans import check_times, span_of, windows_of
 
 if TYPE_CHECKING:
     from penstock import Client, Job, RowResult, TimeWindow
@@ -124,6 +124,8 @@ def submit(
         raise click.UsageError("--output-format and --rows-per-file go with --output-url")
     if not is_url and not Path(path).is_file():
         raise click.BadParameter(f"there is no file {path!r}", param_hint="PATH")
+    expire_time = None if expire_in is None else datetime.now(UTC) + expire_in
+    check_times(expire_time, not_before, windows)
     options: JobOptions = {
         "text_column": text_column,
         "text_pair_column": pair_column,
@@ -132,7 +134,7 @@ def submit(
         "input_format": input_format,
         "display_name": name,
         "weight": weight,
-        "expire_time": None if expire_in is None else datetime.now(UTC) + expire_in,
+        "expire_time": expire_time,
         "not_before": not_before,
         "windows": windows,
         "failed_rows_max": failed_rows_max,
