@@ -38,6 +38,7 @@ _COUNTS_MAX = {
     "lookahead_rows": 4096,
     "windows_in_memory_max": 64,
     "window_rows": 1 << 20,
+    "upload_days_max": 3650,
     "message_bytes_max": (1 << 31) - 1,
     "concurrent_rpcs_max": 1 << 20,
     "bulk_batch_tokens": 1 << 20,
@@ -166,13 +167,15 @@ class BulkConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True
     takes no more than it leaves free. Calls demoted to BULK become jobs if they cannot be computed while they
     last, at most ``deferred_calls_max`` at once: each takes about ten fsyncs within half a second. Inputs
     that are no uploads must be below ``input_roots``, and results that are delivered go below
-    ``output_roots``: URLs or absolute paths, in which ``{tenant}`` stands for the job's tenant.
+    ``output_roots``: URLs or absolute paths, in which ``{tenant}`` stands for the job's tenant. Uploads that
+    no job uses are deleted when nobody has gone on with them for ``upload_days_max``.
     """
 
     jobs_running_max: int = 2
     small_jobs_running_max: int = 8
     window_rows: int = 4096
     upload_bytes_max: int = 8 << 30
+    upload_days_max: int = 7
     windows_in_memory_max: int = 2
     deferred_calls_max: int = 16
     input_roots: tuple[str, ...] = ()

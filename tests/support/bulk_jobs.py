@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from penstock_kernels import TokenRows
 from penstock_server.api.deadlines import Context
 from penstock_server.bulk.database import Database
-from penstock_server.bulk.export import DeliveryOrder, ExportOrder
+from penstock_server.bulk.delivery import DeliveryOrder
+from penstock_server.bulk.export import ExportOrder
 from penstock_server.bulk.file_process import carry_out
 from penstock_server.bulk.file_sets import FindOrder, FoundFile
 from penstock_server.bulk.inputs import InputOrder

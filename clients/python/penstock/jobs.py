@@ -54,6 +54,8 @@ class Job:
         upload_id: The input; empty if a URL names it.
         input_url: The input, if it is no upload.
         output_url: Folder that gets the result files; empty for none.
+        output_format: Format of the files there; unspecified without it.
+        output_rows_per_file: Most rows of one of them; 0 for all in one.
         weight: Its share of the time against the tenant's other jobs; 100 unless the caller said otherwise.
         share_max: Largest part of the bulk lanes' time that it may take; None for no bound of its own.
         expire_time: When it ends as EXPIRED unless all its rows are done; None for never.
@@ -84,6 +86,8 @@ class Job:
     upload_id: str
     input_url: str
     output_url: str
+    output_format: FileFormat
+    output_rows_per_file: int
     weight: int
     share_max: float | None
     expire_time: datetime | None
@@ -130,6 +134,8 @@ class Job:
             upload_id=spec.upload_id,
             input_url=spec.input_url,
             output_url=spec.output_url,
+            output_format=FileFormat.of_number(spec.output_format),
+            output_rows_per_file=spec.output_rows_per_file,
             weight=spec.weight,
             share_max=spec.share_max or None,
             expire_time=_time_of(spec.expire_time) if spec.HasField("expire_time") else None,
@@ -249,6 +255,10 @@ def spec_of(upload_id: str, model: str, task: Task | str, options: JobOptions) -
         failed_rows_max=options.get("failed_rows_max"),
         expire_time=stamp_of(options.get("expire_time")),
         output_url=options.get("output_url", ""),
+        output_format=cast(
+            bulk_pb2.FileFormat.ValueType, number_of(FileFormat, options.get("output_format"))
+        ),
+        output_rows_per_file=options.get("output_rows_per_file") or 0,
     )
     if options.get("input_url"):
         spec.input_url = options.get("input_url", "")

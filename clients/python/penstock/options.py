@@ -252,8 +252,11 @@ class JobOptions(RowOptions, TaskOptions, total=False):
         key_column: Column that is carried to the results to join by.
         carry_columns: Further columns that are carried to the results.
         input_format: Format of the input; unset is told by the file name's ending.
-        input_url: A file that the server reads instead of an upload, where its operator allows that.
-        output_url: A folder that gets the result files (Parquet), where the server's operator allows that.
+        input_url: A file that the server reads instead of an upload, where its operator allows that. One that
+            ends in a slash names all files below a folder; ``*`` stands for any part of a name.
+        output_url: A folder that gets the result files, where the server's operator allows that.
+        output_format: Format of the files there: Parquet by default, JSON lines or OpenAI's batch lines.
+        output_rows_per_file: Most rows of one of them; unset: all rows in one.
         display_name: The caller's own words for the job, shown in lists.
         weight: Its share of the time against the tenant's other jobs, from 1 to 1,000; unset is 100.
         share_max: Largest part of the bulk lanes' time that it may take, above 0 up to 1, though nobody else
@@ -274,6 +277,8 @@ class JobOptions(RowOptions, TaskOptions, total=False):
     input_format: FileFormat | str | None
     input_url: str
     output_url: str
+    output_format: FileFormat | str | None
+    output_rows_per_file: int | None
     display_name: str
     weight: int | None
     share_max: float | None

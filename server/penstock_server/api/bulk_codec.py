@@ -23,6 +23,7 @@ from penstock_server.bulk.uploads import Upload
 from penstock_server.domain.answer import Classifications, Vectors
 from penstock_server.domain.errors import InvalidRequest, NotBuilt
 from penstock_server.domain.job import (
+    RESULT_FORMATS,
     WEIGHT_DEFAULT,
     WEIGHT_MAX,
     FileFormat,
@@ -95,6 +96,7 @@ _SCORE_NUMBERS: dict[ScoreFunction | None, common_pb2.ScoreFunction.ValueType] =
 _STATUS_BY_REASON = {error.reason: code for error, code in STATUS_BY_ERROR.items()}
 _STATUS_BY_REASON["INTERNAL"] = grpc.StatusCode.INTERNAL
 _DEFAULT_TEXT_COLUMN = "text"
+_SHA256_BYTES = 32
 _BILLION = 1_000_000_000
 # Seconds since 1970 whose nanoseconds 64 bits hold.
 _SECONDS_MAX = (1 << 63) // _BILLION - 1
@@ -126,6 +128,8 @@ def spec_from_proto(message: bulk_pb2.JobSpec, file_name: str, limits: BulkLimit
         upload_id=message.upload_id,
         input_url=bounded(message.input_url, "spec.input_url", limits.url_bytes_max),
         output_url=bounded(message.output_url, "spec.output_url", limits.url_bytes_max),
+        output_format=_output_format(message),
+        output_rows_per_file=_output_rows_per_file(message),
         input_format=_input_format(message, file_name),
         columns=_columns(message, limits),
         options=replace(options, request_class=RequestClass.BULK),
@@ -193,6 +197,29 @@ def _failed_rows_max(message: bulk_pb2.JobSpec) -> int | None:
     if message.failed_rows_max < 0:
         raise InvalidRequest.of_field("spec.failed_rows_max", "must not be negative")
     return message.failed_rows_max
+
+
+def _output_format(message: bulk_pb2.JobSpec) -> FileFormat:
+    if message.output_format == bulk_pb2.FILE_FORMAT_UNSPECIFIED:
+        return FileFormat.PARQUET
+    output_format = _format(message.output_format, "spec.output_format")
+    if output_format not in RESULT_FORMATS:
+        raise InvalidRequest.of_field("spec.output_format", "must be JSONL, PARQUET or OPENAI_BATCH")
+    _check_output_url(message, "spec.output_format")
+    return output_format
+
+
+def _output_rows_per_file(message: bulk_pb2.JobSpec) -> int:
+    if message.output_rows_per_file < 0:
+        raise InvalidRequest.of_field("spec.output_rows_per_file", "must not be negative")
+    if message.output_rows_per_file:
+        _check_output_url(message, "spec.output_rows_per_file")
+    return message.output_rows_per_file
+
+
+def _check_output_url(message: bulk_pb2.JobSpec, field: str) -> None:
+    if not message.output_url:
+        raise InvalidRequest.of_field(field, "has no meaning without spec.output_url")
 
 
 def _nanoseconds(timestamp: timestamp_pb2.Timestamp, field: str) -> int:
@@ -294,6 +321,13 @@ def state_from_proto(number: int) -> JobState:
     return _STATES[number]
 
 
+def sha256_from_proto(header: bulk_pb2.UploadHeader) -> bytes:
+    """Reads the hash of a file."""
+    if len(header.sha256) != _SHA256_BYTES:
+        raise InvalidRequest.of_field("header.sha256", f"must have {_SHA256_BYTES} bytes")
+    return header.sha256
+
+
 def upload_to_proto(upload: Upload) -> bulk_pb2.Upload:
     """Writes the state of an upload."""
     return bulk_pb2.Upload(
@@ -303,6 +337,7 @@ def upload_to_proto(upload: Upload) -> bulk_pb2.Upload:
         committed_bytes=upload.committed_bytes,
         complete=upload.is_complete,
         create_time=timestamp_to_proto(upload.create_time_ns),
+        expire_time=timestamp_to_proto(upload.expire_time_ns),
     )
 
 
@@ -402,6 +437,10 @@ def spec_to_proto(spec: JobSpec) -> bulk_pb2.JobSpec:
         model=common_pb2.ModelRef(name=spec.model.name, version=spec.model.version),
         task=codec.TASK_NUMBERS[spec.task.task],
         output_url=spec.output_url,
+        output_format=_FORMAT_NUMBERS[spec.output_format]
+        if spec.output_url
+        else bulk_pb2.FILE_FORMAT_UNSPECIFIED,
+        output_rows_per_file=spec.output_rows_per_file,
         input_format=bulk_pb2.FILE_FORMAT_UNSPECIFIED
         if spec.input_format is None
         else _FORMAT_NUMBERS[spec.input_format],

@@ -15,7 +15,7 @@ import structlog
 from penstock_server.bulk.durable import disk_failed, no_room, storage_errors
 from penstock_server.domain.errors import StorageFailed, StorageFull, WrongState
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 # Room that the write-ahead log is given at start, so that jobs can still be paused and deleted when the disk
 # is full. Derived: SQLite begins the log anew after 1,000 pages of 4 KiB, and no transaction has a hundred.
 _LOG_BYTES = 1100 * (4096 + 24)
@@ -84,6 +84,13 @@ UPDATE jobs SET tenant = coalesce(json_extract(CAST(spec AS TEXT), '$.options.te
 CREATE INDEX jobs_by_tenant ON jobs (tenant, sequence);
 """,
     3: """
+ALTER TABLE uploads ADD COLUMN sha256 BLOB;
+ALTER TABLE uploads ADD COLUMN touched_ns INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE uploads ADD COLUMN promised INTEGER NOT NULL DEFAULT 0;
+UPDATE uploads SET touched_ns = created_ns;
+CREATE INDEX uploads_by_sha256 ON uploads (sha256) WHERE complete = 1;
+""",
+    4: """
 CREATE TABLE schedules (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,

@@ -16,10 +16,10 @@ from typing import BinaryIO
 
 import msgspec
 
-from penstock_server.bulk.export import DeliveryOrder, ExportOrder, export
+from penstock_server.bulk.delivery import DeliveryOrder, deliver_results
+from penstock_server.bulk.export import ExportOrder, export
 from penstock_server.bulk.file_sets import FindOrder, FoundFile, find
 from penstock_server.bulk.inputs import InputOrder, materialise
-from penstock_server.bulk.places import deliver
 from penstock_server.bulk.retry import RetryOrder, spool_failed_rows
 from penstock_server.domain.errors import PenstockError
 
@@ -56,7 +56,7 @@ def carry_out(order: FileOrder) -> FileAnswer:
     if isinstance(order, FindOrder):
         return FileAnswer(files=tuple(find(order)))
     if isinstance(order, DeliveryOrder):
-        deliver(order.paths, order.folder)
+        deliver_results(order)
     else:
         export(order)
     return FileAnswer()

@@ -28,6 +28,16 @@ class JobFolder:
         return self.path / "spool.arrow"
 
     @property
+    def sources_path(self) -> Path:
+        """Which row is from which file, if the input is several."""
+        return self.path / "sources.json"
+
+    @property
+    def delivery_path(self) -> Path:
+        """Folder of result files while they are delivered elsewhere."""
+        return self.path / "delivery"
+
+    @property
     def fetched_path(self) -> Path:
         """The input while it is read, if it comes from elsewhere."""
         return self.path / "input"

@@ -109,6 +109,8 @@ class JobStore:
                     spec.options.tenant,
                 ),
             )
+            # From here on the job keeps its upload from being deleted.
+            db.execute("UPDATE uploads SET promised = 0 WHERE id = ?", (spec.upload_id,))
         return self.get(job_id), True
 
     def find_request(self, request_id: str) -> Job | None:

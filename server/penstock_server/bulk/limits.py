@@ -17,13 +17,14 @@ class BulkLimits:
         upload_bytes_max: Largest file.
         input_roots: URLs and paths below which inputs may be that are no uploads.
         output_roots: Likewise for result files.
+        output_files_max: Most files in which the results of a job are delivered.
         input_files_max: Most files of an input that a folder or a pattern names.
         input_files_bytes_max: Their largest size in all.
         input_names_max: Most names that are looked at to find them.
         chunk_bytes_max: Largest chunk of an upload.
         upload_commit_bytes: Bytes between two fsyncs of an upload; what a crash can cost at most.
         uploads_max: Uploads kept at once.
-        upload_age_s_max: Uploads that no job uses are deleted after this time.
+        upload_age_s_max: Uploads that no job uses are deleted when nobody has gone on with them for so long.
         disk_free_bytes_min: Uploads are refused when less than this would stay free.
         file_name_bytes_max: Longest name of an upload.
         unpacked_bytes_max: Most that a compressed input may unpack to.
@@ -64,6 +65,7 @@ class BulkLimits:
     upload_bytes_max: int = 8 * _GIB
     input_roots: tuple[str, ...] = ()
     output_roots: tuple[str, ...] = ()
+    output_files_max: int = 10_000
     input_files_max: int = 10_000
     input_files_bytes_max: int = 64 * _GIB
     input_names_max: int = 100_000

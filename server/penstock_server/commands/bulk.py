@@ -25,7 +25,7 @@ from penstock_server.commands.session import (
     calls_server,
     task_of,
 )
-from penstock_server.commands.spans import span_of, windows_of
+from penstock_server.commands.spans import check_times, span_of, windows_of
 
 if TYPE_CHECKING:
     from penstock import Client, Job, RowResult, TimeWindow
@@ -57,6 +57,10 @@ def bulk() -> None:
 )
 @click.option("--format", "input_format", type=_INPUTS, help="[default: by the file's name]")
 @click.option("--output-url", default="", metavar="URL", help="Folder that gets the result files, too.")
+@click.option("--output-format", type=_OUTPUTS, help="Format of the files there.  [default: parquet]")
+@click.option(
+    "--rows-per-file", type=click.IntRange(min=1), help="Most rows of a file there.  [default: all in one]"
+)
 @click.option("--name", default="", help="Your own words for the job, shown in lists.")
 @click.option("--weight", type=click.IntRange(1, 1000), help="Share against your other jobs.  [default: 100]")
 @click.option(
@@ -102,6 +106,8 @@ def submit(
     carry_columns: tuple[str, ...],
     input_format: str | None,
     output_url: str,
+    output_format: str | None,
+    rows_per_file: int | None,
     name: str,
     weight: int | None,
     share_max: float | None,
@@ -116,11 +122,16 @@ def submit(
     """Upload PATH (JSON lines, CSV, Parquet or Arrow) and start a job over it.
 
     PATH may be a URL, such as s3://bucket/file.jsonl or file:///data/file.csv: the server reads it then, if
-    its operator allows the place.
+    its operator allows the place. One that ends in a slash names all files below a folder, and * stands for
+    any part of a name, as in 's3://bucket/day=*/part-*.parquet'.
     """
     is_url = "://" in path
+    if (output_format or rows_per_file) and not output_url:
+        raise click.UsageError("--output-format and --rows-per-file go with --output-url")
     if not is_url and not Path(path).is_file():
         raise click.BadParameter(f"there is no file {path!r}", param_hint="PATH")
+    expire_time = None if expire_in is None else datetime.now(UTC) + expire_in
+    check_times(expire_time, not_before, windows)
     options: JobOptions = {
         "text_column": text_column,
         "text_pair_column": pair_column,
@@ -130,13 +141,15 @@ def submit(
         "display_name": name,
         "weight": weight,
         "share_max": share_max,
-        "expire_time": None if expire_in is None else datetime.now(UTC) + expire_in,
+        "expire_time": expire_time,
         "not_before": not_before,
         "windows": windows,
         "failed_rows_max": failed_rows_max,
         "truncation": truncation,
         "tokens_max": tokens_max,
         "output_url": output_url,
+        "output_format": output_format,
+        "output_rows_per_file": rows_per_file,
     }
     with session.connect() as client:
         task = task_of(client, model, task)

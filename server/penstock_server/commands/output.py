@@ -138,6 +138,8 @@ def job_fields(job: Job) -> dict[str, Any]:
         "weight": job.weight,
         "input_url": job.input_url,
         "output_url": job.output_url,
+        "output_format": job.output_format.value if job.output_url else None,
+        "output_rows_per_file": job.output_rows_per_file,
         "expire_time": time_of(job.expire_time),
         "not_before": time_of(job.not_before),
         "windows": [

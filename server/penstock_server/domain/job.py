@@ -19,6 +19,10 @@ class FileFormat(Enum):
     OPENAI_BATCH = "openai_batch"
 
 
+# Formats that results are written in.
+RESULT_FORMATS = frozenset({FileFormat.JSONL, FileFormat.PARQUET, FileFormat.OPENAI_BATCH})
+
+
 class RowSelection(Enum):
     """Which rows of a job's results are meant."""
 
@@ -106,6 +110,8 @@ class JobSpec:
         failed_rows_max: The job fails once more rows than this have; None for never.
         input_url: Where the input is if it is no upload; empty if it is one.
         output_url: Folder for the result files beside those that the server keeps; empty for none.
+        output_format: Format of the result files there.
+        output_rows_per_file: Most rows of one of them; 0: all rows in one.
         share_max: Largest part of the bulk lanes' time that it may take, above 0 up to 1; None for no bound.
         retry_of: Id of the job whose failed rows are its input; empty if that is the upload.
     """
@@ -125,6 +131,8 @@ class JobSpec:
     failed_rows_max: int | None = None
     input_url: str = ""
     output_url: str = ""
+    output_format: FileFormat = FileFormat.PARQUET
+    output_rows_per_file: int = 0
     share_max: float | None = None
     retry_of: str = ""
 

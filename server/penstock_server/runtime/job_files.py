@@ -10,7 +10,8 @@ from typing import Protocol
 import msgspec
 import structlog
 
-from penstock_server.bulk.export import DeliveryOrder, ExportOrder
+from penstock_server.bulk.delivery import DeliveryOrder
+from penstock_server.bulk.export import ExportOrder
 from penstock_server.bulk.file_process import FileAnswer, FileOrder, carry_out, encode_order
 from penstock_server.bulk.file_sets import FindOrder, FoundFile
 from penstock_server.bulk.inputs import InputOrder
@@ -57,7 +58,7 @@ class FileTasks(Protocol):
         ...
 
     async def deliver(self, order: DeliveryOrder) -> None:
-        """Copies result files to where a URL says. Raises PlaceFailed, StorageFull or StorageFailed."""
+        """Writes results to where a URL says. Raises PlaceFailed, StorageFull or StorageFailed."""
         ...
 
 
@@ -67,7 +68,8 @@ class FileProcesses:
     async def materialise(self, order: InputOrder) -> int:
         """Reads an input; always in a process if a native parser or unpacker does it, which may crash."""
         is_text = order.input_format in _TEXTS
-        if is_text and order.place is None and _is_small(order.input_path):
+        is_here = order.place is None and order.files is None
+        if is_text and is_here and _is_small(order.input_path):
             return (await asyncio.to_thread(carry_out, order)).rows
         return (await _in_process(order)).rows
 
@@ -89,7 +91,7 @@ class FileProcesses:
             await _in_process(order)
 
     async def deliver(self, order: DeliveryOrder) -> None:
-        """Copies result files; in a process, since plug-ins of object stores are large and have threads."""
+        """Writes results elsewhere; in a process, as plug-ins of object stores are large and have threads."""
         await _in_process(order)
 
 

@@ -103,6 +103,7 @@ def bulk_limits(config: BulkConfig, lanes: int) -> BulkLimits:
                 raise InvalidRequest(f"Wrong configuration: bulk.{name} has {root!r}; {err}.") from err
     return BulkLimits(
         upload_bytes_max=config.upload_bytes_max,
+        upload_age_s_max=config.upload_days_max * 24 * 3600,
         input_roots=config.input_roots,
         output_roots=config.output_roots,
         lanes=lanes,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -30,16 +30,28 @@ def check_times(spec: JobSpec, now_ns: int, ahead_s_max: int) -> None:
     Raises:
         InvalidRequest: Names the field.
     """
-    for name, time_ns in (("expire_time", spec.expire_time_ns), ("not_before", spec.not_before_ns)):
+    check_moments(spec.expire_time_ns, spec.not_before_ns, now_ns, ahead_s_max)
+    check_windows(spec.windows, now_ns)
+
+
+def check_moments(
+    expire_time_ns: int | None, not_before_ns: int | None, now_ns: int, ahead_s_max: int
+) -> None:
+    """Refuses an expire time or a beginning that is wrong or too far ahead. Raises InvalidRequest."""
+    for name, time_ns in (("expire_time", expire_time_ns), ("not_before", not_before_ns)):
         if time_ns is not None and (time_ns - now_ns) / _BILLION > ahead_s_max:
             days = ahead_s_max // (24 * 3600)
             raise InvalidRequest.of_field(f"spec.{name}", f"must be at most {days} days from now")
-    if spec.expire_time_ns is not None and spec.expire_time_ns <= max(now_ns, spec.not_before_ns or 0):
-        why = "has passed" if spec.expire_time_ns <= now_ns else "is before spec.not_before"
+    if expire_time_ns is not None and expire_time_ns <= max(now_ns, not_before_ns or 0):
+        why = "has passed" if expire_time_ns <= now_ns else "is before spec.not_before"
         raise InvalidRequest.of_field("spec.expire_time", f"{why}; no row could be computed")
-    if len(spec.windows) > _WINDOWS_MAX:
+
+
+def check_windows(windows: Sequence[TimeWindow], now_ns: int) -> None:
+    """Refuses windows of time that are wrong, too many, or never come. Raises InvalidRequest."""
+    if len(windows) > _WINDOWS_MAX:
         raise InvalidRequest.of_field("spec.windows", f"must be at most {_WINDOWS_MAX}")
-    for number, window in enumerate(spec.windows):
+    for number, window in enumerate(windows):
         _check_window(window, f"spec.windows[{number}]", now_ns)
 
 

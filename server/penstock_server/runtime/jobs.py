@@ -40,6 +40,7 @@ from penstock_server.runtime.job_tasks import JobTasks
 from penstock_server.runtime.job_times import check_times
 from penstock_server.runtime.request_checks import check_tokens_max
 from penstock_server.runtime.result_cache import ResultCache
+from penstock_server.runtime.upload_expiry import UploadExpiry
 
 _log = structlog.get_logger(__name__)
 
@@ -97,6 +98,7 @@ class JobRunner:
             sleep=sleep,
         )
         self._expiry = JobExpiry(store, day_ns=day_ns, sleep=sleep, expire=self._expire)
+        self._upload_expiry = UploadExpiry(uploads, sleep=sleep)
         self._tasks = JobTasks(self._course.take)
         self._commands = JobCommands()
         self.draining = self._states.draining
@@ -106,11 +108,13 @@ class JobRunner:
         for job in await asyncio.to_thread(self._recover):
             self._launch_if_startable(job)
         self._expiry.start()
+        self._upload_expiry.start()
 
     async def close(self) -> None:
         """Stops computing, keeping what is done; jobs go on after the next start. Idempotent."""
         self.draining.set()
         await self._expiry.close()
+        await self._upload_expiry.close()
         await self._tasks.close(self._interrupt)
         await self._commands.close()
         self._states.shut_down()
@@ -220,7 +224,7 @@ class JobRunner:
         elif spec.input_url:
             allowed_place(spec.input_url, limits.input_roots, tenant, "spec.input_url")
         else:
-            self._uploads.complete_path(spec.upload_id)
+            self._uploads.claim(spec.upload_id)
         if spec.output_url:
             allowed_place(
                 f"{spec.output_url.rstrip('/')}/job", limits.output_roots, tenant, "spec.output_url"
@@ -378,7 +382,7 @@ class JobRunner:
         upload_id = await asyncio.to_thread(self._store.delete, job_id)
         await asyncio.to_thread(self._job_folder(job_id).delete)
         if upload_id is not None:
-            await asyncio.to_thread(self._uploads.delete, upload_id)
+            await asyncio.to_thread(self._uploads.release, upload_id)
         self._states.news.publish()
         self._states.endings.publish()
 
@@ -441,6 +445,8 @@ def _check(spec: JobSpec, model: LoadedModel) -> None:
     model.check_options(spec.task)
     if spec.input_format is FileFormat.OPENAI_BATCH and spec.task.task is not Task.EMBED:
         raise InvalidRequest.of_field("spec.input_format", "OPENAI_BATCH is for embeddings")
+    if spec.output_format is FileFormat.OPENAI_BATCH and spec.task.task is not Task.EMBED:
+        raise InvalidRequest.of_field("spec.output_format", "OPENAI_BATCH is for embeddings")
     has_pairs = spec.columns.pair is not None
     if has_pairs and spec.task.task is Task.EMBED:
         raise InvalidRequest.of_field(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from penstock_server.bulk.arrow import pq
-from penstock_server.bulk.inputs import format_of_name
+from penstock_server.bulk.formats import format_of_name
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.bulk.places import allowed_place, deliver, fetch, place_of
 from penstock_server.domain.errors import InvalidRequest, PlaceFailed

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import pytest
 
@@ -16,7 +17,7 @@ from penstock_server.bulk import uploads
 from penstock_server.bulk.checksum import crc32c
 from penstock_server.bulk.database import Database
 from penstock_server.bulk.limits import BulkLimits
-from penstock_server.bulk.uploads import UploadSession, UploadStore
+from penstock_server.bulk.uploads import Upload, UploadSession, UploadStore
 from penstock_server.domain.errors import (
     CorruptUpload,
     InvalidRequest,
@@ -280,6 +281,101 @@ def test_nothing_is_cut_off_while_the_journal_cannot_say_what_is_committed(
         with pytest.raises(OSError, match="Input/output"):
             store.resume(session.upload_id)
     assert store.path(session.upload_id).stat().st_size == 60
+
+
+def sent(store: UploadStore, name: str = "a.csv", data: bytes = DATA, **options: Any) -> Upload:
+    session = store.open(name, len(data), **options)
+    for offset in range(0, len(data), 100):
+        session.append(offset, data[offset : offset + 100])
+    return session.finish()
+
+
+def test_the_hash_of_a_whole_file_is_kept_however_often_it_was_broken(tmp_path: Path) -> None:
+    hashed = hashlib.sha256(DATA).digest()
+    store = store_in(tmp_path)
+    assert sent(store).sha256 == hashed
+    session = store.open("b.csv", len(DATA), sha256=hashed)
+    session.append(0, DATA[:70])
+    kill(session)
+    later = store_in(tmp_path)
+    resumed = later.resume(session.upload_id)
+    resumed.append(70, DATA[70:170])
+    resumed.append(170, DATA[170:])
+    done = resumed.finish()
+    assert (done.is_complete, done.sha256) == (True, hashed)
+
+
+def test_a_file_with_another_hash_is_dropped(store: UploadStore) -> None:
+    session = store.open("a.csv", 3, sha256=hashlib.sha256(b"abd").digest())
+    session.append(0, b"abc")
+    with pytest.raises(CorruptUpload, match="SHA-256 is ba7816bf"):
+        session.finish()
+    with pytest.raises(UnknownUpload):
+        store.get(session.upload_id)
+    # Of one that is gone on with, the hash may be told later, but not another one.
+    session = store.open("a.csv", 3)
+    store.resume(session.upload_id, sha256=hashlib.sha256(b"abc").digest()).close()
+    with pytest.raises(InvalidRequest, match=r"header\.sha256"):
+        store.resume(session.upload_id, sha256=bytes(32))
+
+
+def test_a_complete_upload_is_found_by_its_hash_size_ending_and_tenant(store: UploadStore) -> None:
+    hashed = hashlib.sha256(DATA).digest()
+    assert store.find("a.csv", len(DATA), hashed) is None
+    unfinished = store.open("a.csv", len(DATA), sha256=hashed, tenant="acme")
+    assert store.find("a.csv", len(DATA), hashed, "acme") is None
+    unfinished.close()
+    upload = sent(store, "a.csv.gz", tenant="acme")
+    assert store.find("other.CSV.GZ", len(DATA), hashed, "acme") == store.get(upload.id)
+    for name, size_bytes, sha256, tenant in (
+        ("a.csv", len(DATA), hashed, "acme"),
+        ("a.gz", len(DATA), hashed, "acme"),
+        ("a.csv.gz", len(DATA) + 1, hashed, "acme"),
+        ("a.csv.gz", len(DATA), bytes(32), "acme"),
+        ("a.csv.gz", len(DATA), hashed, "other"),
+        ("a.csv.gz", len(DATA), hashed, ""),
+    ):
+        assert store.find(name, size_bytes, sha256, tenant) is None
+
+
+def test_what_somebody_was_just_told_of_stays_when_its_job_is_deleted(store: UploadStore) -> None:
+    upload = sent(store)
+    assert upload.sha256 is not None
+    assert store.find("b.csv", len(DATA), upload.sha256) is not None
+    store.release(upload.id)
+    assert store.complete_path(upload.id).exists()
+    other = sent(store, "c.csv", b"other")
+    store.release(other.id)
+    with pytest.raises(UnknownUpload):
+        store.get(other.id)
+
+
+def test_uploads_expire_when_nobody_goes_on_with_them(tmp_path: Path) -> None:
+    age_s = LIMITS.upload_age_s_max
+    store = store_in(tmp_path)
+    idle, resumed, found = sent(store), store.open("b", 100), sent(store, "c.csv", b"c")
+    assert idle.expire_time_ns == age_s * 1_000_000_000
+    resumed.close()
+    assert found.sha256 is not None
+    middle = store_in(tmp_path, now_s=age_s - 1)
+    assert middle.expire() == 0
+    going_on = middle.resume(resumed.upload_id)
+    going_on.append(0, b"x")
+    going_on.close()
+    assert middle.find("c.csv", 1, found.sha256) is not None
+    later = store_in(tmp_path, now_s=age_s + 1)
+    assert later.expire() == 1
+    with pytest.raises(UnknownUpload):
+        later.get(idle.id)
+    assert not later.path(idle.id).exists()
+    # One that is being sent stays, however slow it is.
+    last = store_in(tmp_path, now_s=3 * age_s)
+    session = UploadSession(last, last.get(resumed.upload_id), last.path(resumed.upload_id), 0)
+    vars(last)["_sessions"][resumed.upload_id] = session
+    assert last.expire() == 1
+    assert last.get(resumed.upload_id).expire_time_ns == (2 * age_s - 1) * 1_000_000_000
+    session.close()
+    assert last.expire() == 1
 
 
 def test_old_uploads_and_stray_files_go_at_start(tmp_path: Path) -> None:

@@ -74,6 +74,8 @@ class Script:
     job_ends_failed: bool = False
     # The file arrives changed: the upload fails at its end and is gone.
     spoil_upload: bool = False
+    # The server has the file already.
+    upload_is_known: bool = False
     stored: bytearray = field(default_factory=bytearray)
     upload: bulk_pb2.Upload = field(default_factory=bulk_pb2.Upload)
     cut_upload_at: deque[int] = field(default_factory=deque[int])
@@ -204,6 +206,9 @@ class Bulk(bulk_pb2_grpc.BulkServiceServicer):
         script.enter(header, context)
         if not header.upload_id:
             script.upload = bulk_pb2.Upload(id="u1", file_name=header.file_name, size_bytes=header.size_bytes)
+        if script.upload_is_known:
+            script.upload.committed_bytes, script.upload.complete = script.upload.size_bytes, True
+            return bulk_pb2.UploadResponse(upload=script.upload)
         for request in request_iterator:
             chunk = request.chunk
             if chunk.offset != len(script.stored):
