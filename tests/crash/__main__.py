@@ -50,16 +50,16 @@ def _figures(tally: Tally) -> dict[str, object]:
 
 
 def _print(tally: Tally) -> None:
-    table = Table("while", *Blow, title="Each job's rows equal those of an undisturbed run", box=None)
+    table = Table("while", *Blow, box=None)
     for moment in _MOMENTS:
         table.add_row(moment, *(str(tally.blows[blow, moment]) for blow in Blow))
     table.add_row("in all", *(str(tally.count(blow)) for blow in Blow))
     console = Console()
     console.print(table)
-    console.print(
-        f"Killed while the disk was bad: {tally.killed_while_bad}; started so: {tally.started_while_bad}; "
-        f"the journal's tail cut: {tally.journals_cut}; jobs compared: {tally.jobs}."
-    )
+    console.print(f"killed while the disk was bad: {tally.killed_while_bad}")
+    console.print(f"started while the disk was bad: {tally.started_while_bad}")
+    console.print(f"killed with the journal's tail cut: {tally.journals_cut}")
+    console.print(f"jobs whose rows equal those of an undisturbed run: {tally.jobs}")
 
 
 if __name__ == "__main__":
