@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -26,12 +27,13 @@ _MOMENTS = ("uploading", "validating", "running", "finalizing")
 def main(kills: int, faults: int, rows: int, seed: int, *, is_json: bool) -> None:
     """Kill a server and fail its disk during bulk jobs, and compare the results with an undisturbed run's."""
     plan = Plan(kills=kills, faults=faults, rows=rows, seed=seed)
-    with tempfile.TemporaryDirectory(prefix="crash-") as scratch:
-        try:
-            tally = crash(Path(scratch), plan, lambda text: click.echo(text, err=True))
-        except CrashFailed as err:
-            click.echo(f"seed {seed}: {err}", err=True)
-            sys.exit(1)
+    folder = Path(tempfile.mkdtemp(prefix="crash-"))
+    try:
+        tally = crash(folder, plan, lambda text: click.echo(text, err=True))
+    except (CrashFailed, AssertionError) as err:
+        click.echo(f"seed {seed}: {err}; the server's data and log are in {folder}", err=True)
+        sys.exit(1)
+    shutil.rmtree(folder)
     if is_json:
         click.echo(json.dumps(_figures(tally), indent=2))
     else:
