@@ -159,8 +159,11 @@ class Database:
     def _open(self, path: Path) -> None:
         self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._connection.row_factory = sqlite3.Row
+        # EXCLUSIVE: the data folder is ours alone, and SQLite needs no file of shared memory then, which it
+        # could not make on a full disk.
         # FULL: in WAL mode NORMAL could lose the last commits at power loss, and with them part files.
         for pragma in (
+            "locking_mode = EXCLUSIVE",
             "journal_mode = WAL",
             "synchronous = FULL",
             "foreign_keys = ON",

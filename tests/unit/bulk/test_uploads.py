@@ -44,6 +44,11 @@ def kill(session: UploadSession) -> None:
     vars(session)["_file"].close()
 
 
+def end(store: UploadStore) -> None:
+    """Lets go of the database, so that a later store can have it."""
+    vars(store)["_database"].close()
+
+
 def failing(code: int) -> Callable[..., NoReturn]:
     """A call that the disk does not carry out."""
 
@@ -81,6 +86,7 @@ def test_a_broken_upload_goes_on_from_its_committed_bytes_over_a_restart(tmp_pat
     session.append(70, DATA[70:80])
     # The first chunk was over the commit size, the second was not.
     kill(session)
+    end(store)
     later = store_in(tmp_path)
     assert later.get(session.upload_id).committed_bytes == 70
     resumed = later.resume(session.upload_id)
@@ -383,6 +389,7 @@ def test_old_uploads_and_stray_files_go_at_start(tmp_path: Path) -> None:
     old = store.open("a", 1)
     old.close()
     (tmp_path / "uploads" / "stray").write_bytes(b"x")
+    end(store)
     later = store_in(tmp_path, now_s=LIMITS.upload_age_s_max + 1)
     young = later.open("b", 1)
     young.close()
