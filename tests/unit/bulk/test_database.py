@@ -14,7 +14,8 @@ from penstock_server.bulk.database import Database
 from penstock_server.domain.errors import StorageFailed, StorageFull
 
 _INSERT = (
-    "INSERT INTO uploads (id, file_name, size_bytes, committed_bytes, committed_crc32c, complete, created_ns) "
+    "INSERT INTO uploads "
+    "(id, file_name, size_bytes, committed_bytes, committed_crc32c, complete, created_ns) "
     "VALUES (?, 'a', 1, 0, 0, 0, 0)"
 )
 

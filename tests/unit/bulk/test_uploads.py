@@ -303,6 +303,7 @@ def test_the_hash_of_a_whole_file_is_kept_however_often_it_was_broken(tmp_path: 
     session = store.open("b.csv", len(DATA), sha256=hashed)
     session.append(0, DATA[:70])
     kill(session)
+    end(store)
     later = store_in(tmp_path)
     resumed = later.resume(session.upload_id)
     resumed.append(70, DATA[70:170])
@@ -363,18 +364,21 @@ def test_uploads_expire_when_nobody_goes_on_with_them(tmp_path: Path) -> None:
     assert idle.expire_time_ns == age_s * 1_000_000_000
     resumed.close()
     assert found.sha256 is not None
+    end(store)
     middle = store_in(tmp_path, now_s=age_s - 1)
     assert middle.expire() == 0
     going_on = middle.resume(resumed.upload_id)
     going_on.append(0, b"x")
     going_on.close()
     assert middle.find("c.csv", 1, found.sha256) is not None
+    end(middle)
     later = store_in(tmp_path, now_s=age_s + 1)
     assert later.expire() == 1
     with pytest.raises(UnknownUpload):
         later.get(idle.id)
     assert not later.path(idle.id).exists()
     # One that is being sent stays, however slow it is.
+    end(later)
     last = store_in(tmp_path, now_s=3 * age_s)
     session = UploadSession(last, last.get(resumed.upload_id), last.path(resumed.upload_id), 0)
     vars(last)["_sessions"][resumed.upload_id] = session
