@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import posixpath
 import shutil
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
 from penstock_server.bulk.durable import replacing, storage_errors
@@ -22,6 +22,8 @@ from penstock_server.domain.errors import InvalidRequest, PenstockError, PlaceFa
 _FILE = "file"
 _TENANT = "{tenant}"
 _BLOCK_BYTES = 1 << 20
+
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,10 @@ class Place:
     def url(self) -> str:
         """The URL put together again."""
         return self.path if self.is_local else f"{self.scheme}://{self.bucket}{self.path}"
+
+    def below(self, name: str) -> Place:
+        """The place of this name in it, as in a folder."""
+        return replace(self, path=posixpath.join(self.path, name))
 
 
 def place_of(url: str) -> Place:
@@ -146,6 +152,60 @@ def deliver(paths: Sequence[Path], folder: Place) -> None:
             files, name = _files_of(target)
             # Object stores show a file when it is whole.
             files.put_file(str(path), name)
+
+
+def read_from(place: Place, read: Callable[[BinaryIO], _Found]) -> _Found:
+    """Has a function read a file, at any position.
+
+    Raises:
+        InvalidRequest: There is no such file.
+        PlaceFailed: It cannot be reached or read.
+    """
+    with _reaching(place.url), _opened(place) as file:
+        return read(file)
+
+
+def version_of(place: Place) -> str:
+    """Tells a file from an earlier one of its name: by size and time, or as its store does.
+
+    Raises:
+        InvalidRequest: There is no such file.
+        PlaceFailed: It cannot be reached.
+    """
+    with _reaching(place.url):
+        files, name = _files_of(place.url)
+        if place.is_local:
+            return f"{files.size(name)} bytes of {files.modified(name).isoformat()}"
+        return str(files.ukey(name))
+
+
+def names_in(folder: Place) -> frozenset[str]:
+    """Names of the files and folders in a folder; none where there is no such folder.
+
+    Raises:
+        PlaceFailed: It cannot be reached.
+    """
+    with _reaching(folder.url):
+        files, name = _files_of(folder.url)
+        # Plug-ins keep listings, and other machines write here.
+        files.invalidate_cache()
+        try:
+            found: list[str] = files.ls(name, detail=False)
+        except FileNotFoundError:
+            return frozenset()
+        return frozenset(posixpath.basename(path.rstrip("/")) for path in found)
+
+
+def remove(places: Sequence[Place]) -> None:
+    """Deletes files that are there.
+
+    Raises:
+        PlaceFailed: They cannot be reached, or not deleted.
+    """
+    for place in places:
+        with _reaching(place.url):
+            files, name = _files_of(place.url)
+            files.rm_file(name)
 
 
 @contextmanager

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from penstock_server.bulk.bad_rows import bad_rows
 from penstock_server.bulk.folder import JobFolder
 from penstock_server.bulk.journal import JobStore, WindowRecord
 from penstock_server.bulk.parts import Part, RowStatus, merge_answers, read_part, write_part
-from penstock_server.bulk.spool import Spool, Window
+from penstock_server.bulk.spool import Spool
 from penstock_server.bulk.twins import first_alike
 from penstock_server.domain.errors import DeadlineUnmeetable, PenstockError
 from penstock_server.domain.job import WEIGHT_DEFAULT, JobSpec, RowFailure
@@ -71,24 +72,12 @@ def prepare_window(
     if recorded is not None:
         part = read_part(folder.part_path(recorded.file_name))
         return PreparedWindow(number, tokens, part, recorded, 0, first_alike(tokens))
-    failures = _bad_rows(window, tokens, tokens_max if truncation is Truncation.ERROR else None)
+    failures = bad_rows(window.failures, tokens, tokens_max if truncation is Truncation.ERROR else None)
     status = np.full(window.rows, RowStatus.PENDING, np.uint8)
     status[list(failures)] = RowStatus.FAILED
     return PreparedWindow(
         number, tokens, Part(status, None, failures), None, len(failures), first_alike(tokens)
     )
-
-
-def _bad_rows(window: Window, tokens: TokenRows, tokens_max: int | None) -> dict[int, RowFailure]:
-    """Rows that cannot be computed: bad in the input, not UTF-8, or too long where cutting is not allowed."""
-    failures = dict(window.failures)
-    for index in np.flatnonzero(~tokens.valid).tolist():
-        failures.setdefault(index, RowFailure("INVALID_UTF8", "The text is not UTF-8."))
-    if tokens_max is not None:
-        message = f"The text has more than {tokens_max} tokens, and truncation is off."
-        for index in np.flatnonzero(tokens.truncated).tolist():
-            failures.setdefault(index, RowFailure("TOO_MANY_TOKENS", message))
-    return failures
 
 
 class WindowRun:

@@ -20,11 +20,10 @@ from penstock_server.bulk.journal import JobPage, JobStore
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.bulk.places import allowed_place
 from penstock_server.bulk.results import ResultRows
+from penstock_server.bulk.spec_checks import check_spec
 from penstock_server.bulk.uploads import UploadStore
-from penstock_server.domain.errors import Draining, InvalidRequest, WrongState
+from penstock_server.domain.errors import Draining, WrongState
 from penstock_server.domain.job import FileFormat, Job, JobSpec, JobState, RowSelection
-from penstock_server.domain.tasks import Task
-from penstock_server.models.loaded import LoadedModel
 from penstock_server.runtime.clock import Clock
 from penstock_server.runtime.job_commands import JobCommands
 from penstock_server.runtime.job_course import JobCourse, ModelLookup
@@ -36,7 +35,6 @@ from penstock_server.runtime.job_run import WorkSubmitter
 from penstock_server.runtime.job_states import JobStates
 from penstock_server.runtime.job_tasks import JobTasks
 from penstock_server.runtime.job_times import check_times
-from penstock_server.runtime.request_checks import check_tokens_max
 
 _log = structlog.get_logger(__name__)
 
@@ -132,7 +130,7 @@ class JobRunner:
             self._launch_if_startable(earlier)
             return earlier
         model = self._models.get(spec.model.name, spec.model.version)
-        _check(spec, model)
+        check_spec(model, spec.task, spec.columns, spec.input_format, spec.options.tokens_max)
         check_times(spec, self._day_ns(), self._limits.expire_s_max)
         await asyncio.to_thread(self._check_places, spec)
         pinned = replace(spec, model=model.manifest.key)
@@ -386,16 +384,3 @@ def _differ(job: Job, shown: Job) -> bool:
         shown.progress.done,
         shown.progress.total,
     )
-
-
-def _check(spec: JobSpec, model: LoadedModel) -> None:
-    """Refuses a spec that the model cannot do, before any row is read."""
-    model.check_options(spec.task)
-    if spec.input_format is FileFormat.OPENAI_BATCH and spec.task.task is not Task.EMBED:
-        raise InvalidRequest.of_field("spec.input_format", "OPENAI_BATCH is for embeddings")
-    has_pairs = spec.columns.pair is not None
-    if has_pairs and spec.task.task is Task.EMBED:
-        raise InvalidRequest.of_field(
-            "spec.text_pair_column", "must be empty; this task takes single texts only"
-        )
-    check_tokens_max(model, spec.options.tokens_max, pairs=has_pairs, field="spec.options.tokens_max")
