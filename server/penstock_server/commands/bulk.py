@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from penstock_server.commands.bulk_ray import refuse_others_options, run_on_ray
 from penstock_server.commands.output import (
     answer_fields,
     answer_line,
@@ -56,7 +57,13 @@ def bulk() -> None:
     "--carry", "carry_columns", multiple=True, metavar="COLUMN", help="Carry it to the results, too."
 )
 @click.option("--format", "input_format", type=_INPUTS, help="[default: by the file's name]")
-@click.option("--output-url", default="", metavar="URL", help="Folder that gets the result files, too.")
+@click.option(
+    "--output-url",
+    "--output",
+    default="",
+    metavar="URL",
+    help="Folder that gets the result files, too; with --engine ray it alone does.",
+)
 @click.option("--name", default="", help="Your own words for the job, shown in lists.")
 @click.option("--weight", type=click.IntRange(1, 1000), help="Share against your other jobs.  [default: 100]")
 @click.option(
@@ -84,7 +91,26 @@ def bulk() -> None:
 )
 @click.option("--truncation", type=TRUNCATIONS, help="What happens to texts that are too long.")
 @click.option("--tokens-max", type=click.IntRange(min=1), help="Longest text in tokens.")
-@click.option("--wait", is_flag=True, help="Stay until the job has ended.")
+@click.option("--wait", is_flag=True, help="Stay until the job has ended; with --engine ray always.")
+@click.option(
+    "--engine",
+    type=click.Choice(["server", "ray"]),
+    default="server",
+    show_default=True,
+    help="What computes: the server, or a Ray cluster without any server.",
+)
+@click.option(
+    "--models",
+    "--models-dir",
+    default="models",
+    metavar="FOLDER",
+    help="With --engine ray: folder of the models, the same on every node.  [default: models]",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="With --engine ray: workers, of one CPU each.  [default: one for each CPU]",
+)
 @calls_server
 def submit(
     session: Session,
@@ -106,15 +132,25 @@ def submit(
     truncation: str | None,
     tokens_max: int | None,
     wait: bool,
+    engine: str,
+    models: str,
+    workers: int | None,
 ) -> None:
     """Upload PATH (JSON lines, CSV, Parquet or Arrow) and start a job over it.
 
     PATH may be a URL, such as s3://bucket/file.jsonl or file:///data/file.csv: the server reads it then, if
     its operator allows the place.
+
+    With --engine ray no server is called: the job runs on the Ray cluster at --address (else at RAY_ADDRESS,
+    else on this machine) and writes Parquet files to --output. The same command goes on where it stopped.
     """
     is_url = "://" in path
     if not is_url and not Path(path).is_file():
         raise click.BadParameter(f"there is no file {path!r}", param_hint="PATH")
+    refuse_others_options(click.get_current_context())
+    if engine == "ray":
+        run_on_ray(click.get_current_context())
+        return
     options: JobOptions = {
         "text_column": text_column,
         "text_pair_column": pair_column,
