@@ -43,6 +43,8 @@ def refuse_others_options(context: click.Context) -> None:
 
 def run_on_ray(context: click.Context) -> None:
     """Runs the job that the options of ``bulk submit`` tell, and prints what it has come to."""
+    # Ray's own log would stand beside our one line of error; it reads this when it is imported.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     from penstock import Progress
     from penstock_server.ray.job import run_ray_job
 

@@ -7,15 +7,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
-from penstock_server.domain.errors import PenstockError
+from penstock_server.ray.errors import RayUnreachable
 
 _LOCAL = "local"
-
-
-class RayUnreachable(PenstockError):
-    """There is no Ray cluster at the address, or none can be started here."""
-
-    reason = "RAY_UNREACHABLE"
 
 
 @contextmanager
@@ -56,12 +50,12 @@ def connected(ray: Any, address: str | None, workers: int | None) -> Generator[i
 
 @contextmanager
 def quiet(ray: Any) -> Generator[None]:
-    """Keeps Ray Data's progress bars and plans off the console for a while; warnings still show."""
+    """Keeps Ray Data's progress bars and plans off the console for a while; errors still show."""
     context = ray.data.DataContext.get_current()
     log = logging.getLogger("ray.data")
     before = context.enable_progress_bars, context.print_on_execution_start, log.level
     context.enable_progress_bars, context.print_on_execution_start = False, False
-    log.setLevel(logging.WARNING)
+    log.setLevel(logging.ERROR)
     try:
         yield
     finally:

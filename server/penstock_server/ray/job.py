@@ -13,21 +13,13 @@ from penstock_server.domain.errors import PenstockError
 from penstock_server.domain.job import JobProgress
 from penstock_server.domain.model import ModelKey
 from penstock_server.domain.tasks import Task
+from penstock_server.ray.attempts import start_attempts
 from penstock_server.ray.cluster import connected, quiet
+from penstock_server.ray.errors import RayJobFailed
 from penstock_server.ray.library import load_ray
 from penstock_server.ray.output import JobManifest, OutputFolder, PartCounts, Success
 from penstock_server.ray.plan import CheckedJob, RayJob, check, prepare
 from penstock_server.ray.worker import WindowOrder, WindowWorker
-
-# How often a window is begun anew after its worker died under it. Losing a node three times over the same
-# window is rare; a row that kills its worker would do so for ever.
-_WINDOW_RETRIES_MAX = 3
-
-
-class RayJobFailed(PenstockError):
-    """The job stopped; what is done is kept."""
-
-    reason = "RAY_JOB_FAILED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +132,7 @@ def _computed(
     Raises:
         PenstockError: What a worker raised, or RayJobFailed.
     """
-    order = WindowOrder(job.manifest, job.options, job.output, manifest.arrow_schema())
+    order = WindowOrder(job.manifest, job.options, job.output, manifest.arrow_schema(), start_attempts(ray))
     starts = manifest.start_rows()
     # A block a window: each is given to the next worker that is free, and begun anew by itself.
     blocks = [pa.table({"window": [number], "start_row": [starts[number]]}) for number in missing]

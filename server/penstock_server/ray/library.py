@@ -6,13 +6,7 @@ import os
 from importlib import import_module
 from typing import Any
 
-from penstock_server.domain.errors import PenstockError
-
-
-class RayMissing(PenstockError):
-    """Ray is not installed here."""
-
-    reason = "RAY_MISSING"
+from penstock_server.ray.errors import RayMissing
 
 
 def load_ray() -> Any:

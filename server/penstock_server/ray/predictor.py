@@ -14,11 +14,12 @@ from penstock_server.bulk.result_table import ERROR_FIELDS, answer_field, result
 from penstock_server.bulk.results import ResultRows
 from penstock_server.bulk.rows import InputRow
 from penstock_server.bulk.spec_checks import check_spec
+from penstock_server.bulk.spool import Window
 from penstock_server.bulk.tables import READ_ROWS, check_columns, names_of, rows_of
 from penstock_server.domain.errors import InvalidRequest
 from penstock_server.domain.job import FileFormat, InputColumns
 from penstock_server.ray.model import ModelOrder, build_computer, open_model
-from penstock_server.ray.rows import RowTexts
+from penstock_server.ray.rows import window_of
 
 # Those that an answer brings; a pipeline's own ``row`` and ``key`` are carried like any other.
 _ANSWER_NAMES = RESERVED - {"row", "key"}
@@ -84,7 +85,7 @@ class Predictor:
             InvalidRequest: A column is missing, has a type that cannot be used, or a name of the answer's.
         """
         carried = self._carried_names(table)
-        part = self._computer.compute(self._texts(table))
+        part = self._computer.compute(self._window(table))
         rows = ResultRows(0, np.arange(table.num_rows), part, (), ())
         answers = result_batch(rows, self._schema)
         columns = [*(table.column(name) for name in carried), *answers.columns]
@@ -101,10 +102,10 @@ class Predictor:
                 raise InvalidRequest(f"There is no column {name!r} to carry.")
         return names
 
-    def _texts(self, table: Any) -> RowTexts:
+    def _window(self, table: Any) -> Window:
         check_columns(table.schema, self._columns)
         wanted = table.select(names_of(self._columns)).combine_chunks()
         rows: list[InputRow] = []
         for batch in wanted.to_batches(max_chunksize=READ_ROWS):
             rows += rows_of(batch, len(rows), self._columns, self._limits)
-        return RowTexts.of_rows(rows, has_pairs=self._columns.pair is not None)
+        return window_of(rows, has_pairs=self._columns.pair is not None)

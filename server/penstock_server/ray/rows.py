@@ -13,7 +13,7 @@ from penstock_kernels import pack_rows
 from penstock_server.bulk.bad_rows import bad_rows
 from penstock_server.bulk.parts import Part, RowStatus, merge_answers
 from penstock_server.bulk.rows import InputRow
-from penstock_server.bulk.spool import TextColumn
+from penstock_server.bulk.spool import TextColumn, Window
 from penstock_server.bulk.twins import first_alike
 from penstock_server.domain.errors import EngineFailed
 from penstock_server.domain.job import RowFailure
@@ -25,29 +25,6 @@ from penstock_server.models.loaded import LoadedModel
 
 if TYPE_CHECKING:
     from penstock_kernels import TokenRows
-
-
-@dataclass(frozen=True, slots=True)
-class RowTexts:
-    """The texts of some rows, and what is wrong with some of them already.
-
-    Attributes:
-        text: The texts.
-        pair: The second texts; None if there are no pairs.
-        failures: Why rows are bad, by index.
-    """
-
-    text: TextColumn
-    pair: TextColumn | None
-    failures: dict[int, RowFailure]
-
-    @classmethod
-    def of_rows(cls, rows: Sequence[InputRow], *, has_pairs: bool) -> RowTexts:
-        """Lays the texts of rows out one after the other; bad rows are empty."""
-        failures = {index: row.failure for index, row in enumerate(rows) if row.failure is not None}
-        text = _column([row.text or b"" for row in rows])
-        pair = _column([row.pair or b"" for row in rows]) if has_pairs else None
-        return cls(text, pair, failures)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +58,14 @@ class RowComputer:
         self._engine = engine
         self._options = options
 
-    def compute(self, texts: RowTexts) -> Part:
-        """Computes some rows; a bad one fails alone, and none is pending afterwards.
+    def compute(self, window: Window) -> Part:
+        """Computes a window; a bad row fails alone, and none is pending afterwards.
 
         Of rows with the same tokens one is computed, and answers for all of them.
         """
-        tokens = self._tokenised(texts)
+        tokens = self._tokenised(window)
         cuts = self._options.truncation is not Truncation.ERROR
-        failures = bad_rows(texts.failures, tokens, None if cuts else self._options.tokens_max)
+        failures = bad_rows(window.failures, tokens, None if cuts else self._options.tokens_max)
         status = np.full(tokens.rows, RowStatus.SUCCEEDED, np.uint8)
         status[list(failures)] = RowStatus.FAILED
         wanted = np.flatnonzero(status == RowStatus.SUCCEEDED)
@@ -103,14 +80,14 @@ class RowComputer:
         """Frees the engine."""
         self._engine.close()
 
-    def _tokenised(self, texts: RowTexts) -> TokenRows:
+    def _tokenised(self, window: Window) -> TokenRows:
         return self._model.tokenizer.encode_arrow(
-            texts.text.data,
-            texts.text.offsets,
+            window.text.data,
+            window.text.offsets,
             tokens_max=self._options.tokens_max,
             truncation=self._options.truncation,
-            pair_data=texts.pair.data if texts.pair else None,
-            pair_offsets=texts.pair.offsets if texts.pair else None,
+            pair_data=window.pair.data if window.pair else None,
+            pair_offsets=window.pair.offsets if window.pair else None,
         )
 
     def _outputs(
@@ -166,6 +143,18 @@ class RowComputer:
         answers = finish(outputs, self._model.manifest, self._options.task)
         done = status == RowStatus.SUCCEEDED
         return Part(status, merge_answers(len(status), done, answers, None), failures)
+
+
+def window_of(rows: Sequence[InputRow], *, has_pairs: bool) -> Window:
+    """Lays the texts of rows out one after the other; bad rows are empty."""
+    return Window(
+        number=0,
+        start_row=0,
+        rows=len(rows),
+        text=_column([row.text or b"" for row in rows]),
+        pair=_column([row.pair or b"" for row in rows]) if has_pairs else None,
+        failures={index: row.failure for index, row in enumerate(rows) if row.failure is not None},
+    )
 
 
 def _column(texts: Sequence[bytes]) -> TextColumn:

@@ -17,9 +17,11 @@ from penstock_server.bulk.results import ResultRows
 from penstock_server.bulk.spool import Spool
 from penstock_server.domain.errors import InvalidRequest, PlaceFailed
 from penstock_server.domain.model import ModelManifest
+from penstock_server.ray.attempts import begin
+from penstock_server.ray.library import load_ray
 from penstock_server.ray.model import build_computer, open_model
 from penstock_server.ray.output import OutputFolder, PartCounts
-from penstock_server.ray.rows import RowOptions, RowTexts
+from penstock_server.ray.rows import RowOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +33,14 @@ class WindowOrder:
         options: How rows are computed.
         output: The job's folder.
         schema: Arrow schema of the parts.
+        attempts: Handle of the actor that counts how often windows are begun.
     """
 
     manifest: ModelManifest
     options: RowOptions
     output: OutputFolder
     schema: Any
+    attempts: Any
 
 
 class WindowWorker:
@@ -53,6 +57,7 @@ class WindowWorker:
 
     def __init__(self, order: WindowOrder) -> None:
         self._order = order
+        self._ray = load_ray()
         self._computer = build_computer(open_model(order.manifest), order.options)
 
     def __call__(self, batch: dict[str, NDArray[np.int64]]) -> dict[str, NDArray[np.int64]]:
@@ -66,6 +71,7 @@ class WindowWorker:
 
         Raises:
             PlaceFailed: The job's folder cannot be reached from this node.
+            RayJobFailed: A window was begun too often.
         """
         numbers, starts = batch["window"].tolist(), batch["start_row"].tolist()
         counts = [self._compute(number, start) for number, start in zip(numbers, starts, strict=True)]
@@ -75,6 +81,7 @@ class WindowWorker:
         }
 
     def _compute(self, number: int, start_row: int) -> PartCounts:
+        begin(self._ray, self._order.attempts, number, start_row)
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / "window.arrow"
             try:
@@ -90,6 +97,5 @@ class WindowWorker:
         return counts
 
     def _rows(self, spool: Spool, start_row: int) -> ResultRows:
-        window = spool.window(0)
-        part = self._computer.compute(RowTexts(window.text, window.pair, window.failures))
+        part = self._computer.compute(spool.window(0))
         return ResultRows(start_row, np.arange(part.rows), part, spool.keys(0), spool.carried(0))
