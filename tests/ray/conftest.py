@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from penstock_server.ray.library import RayMissing, load_ray
+from penstock_server.ray.errors import RayMissing
+from penstock_server.ray.library import load_ray
 
 NODES = 3
 # Of each node. Hardly anything goes through its store: texts and answers do not.

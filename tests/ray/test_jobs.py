@@ -12,12 +12,12 @@ import pytest
 
 import penstock
 from penstock_server.bulk.arrow import pq
-from penstock_server.domain.errors import InvalidRequest
+from penstock_server.domain.errors import InvalidRequest, PlaceFailed
 from penstock_server.domain.job import InputColumns, JobProgress
 from penstock_server.domain.tasks import Truncation
 from penstock_server.ray.job import run_ray_job
 from penstock_server.ray.model import ModelOrder
-from penstock_server.ray.plan import RayJob
+from penstock_server.ray.plan import RayJob, check, prepare
 from tests.ray.conftest import NODE
 from tests.support.reviews import reviews
 from tests.support.server import MODELS, running_server
@@ -168,6 +168,16 @@ def test_a_node_that_is_lost_takes_no_row_with_it(
     assert result.progress.done == ROWS
     assert lost not in cluster.worker_nodes
     check_alike(rows_in(tmp_path / "out"), expected)
+
+
+def test_what_a_worker_runs_into_ends_the_job_and_is_told(cluster: Any, source: Path, tmp_path: Path) -> None:
+    job = job_over(source, tmp_path / "out")
+    prepare(check(job), workers=1)
+    window = tmp_path / "out" / "_penstock" / "window-00000000.arrow"
+    window.unlink()
+    window.mkdir()
+    with pytest.raises(PlaceFailed, match=r"window-00000000\.arrow cannot be reached: IsADirectoryError"):
+        run_ray_job(job, workers=1)
 
 
 def test_input_and_output_may_be_in_a_bucket(

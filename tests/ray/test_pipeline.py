@@ -22,7 +22,7 @@ def test_a_predictor_maps_the_batches_of_any_dataset(cluster: Any) -> None:
     texts = [text[:60] for text in reviews(200)]
     table = pa.table({"film": list(range(200)), "review": [*texts[:199], None]})
     order = ModelOrder(models=str(MODELS), model="minilm")
-    found = (
+    answered = (
         ray.data.from_arrow(table)
         .map_batches(
             Predictor,
@@ -33,9 +33,9 @@ def test_a_predictor_maps_the_batches_of_any_dataset(cluster: Any) -> None:
             compute=ray.data.ActorPoolStrategy(size=1),
             num_cpus=1,
         )
-        .sort("film")
         .take_all()
     )
+    found = sorted(answered, key=lambda row: row["film"])
     assert [row["film"] for row in found] == list(range(200))
     assert [row["error_code"] for row in found] == [None] * 199 + ["EMPTY_TEXT"]
     alone = Predictor(order, text_column="review")(table).to_pylist()

@@ -1,15 +1,20 @@
-"""Connects to a Ray cluster, and keeps Ray from talking where nobody asked."""
+"""Connects to a Ray cluster, and sets Ray Data for a job."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from penstock_server.ray.errors import RayUnreachable
 
 _LOCAL = "local"
+_SETTINGS = {
+    "enable_progress_bars": False,
+    "print_on_execution_start": False,
+    "raise_original_map_exception": True,
+}
 
 
 @contextmanager
@@ -49,18 +54,23 @@ def connected(ray: Any, address: str | None, workers: int | None) -> Generator[i
 
 
 @contextmanager
-def quiet(ray: Any) -> Generator[None]:
-    """Keeps Ray Data's progress bars and plans off the console for a while; errors still show."""
+def data_settings(ray: Any) -> Generator[None]:
+    """Has Ray Data hand on what workers raise as it is, and keep its bars and plans off the console."""
     context = ray.data.DataContext.get_current()
     log = logging.getLogger("ray.data")
-    before = context.enable_progress_bars, context.print_on_execution_start, log.level
-    context.enable_progress_bars, context.print_on_execution_start = False, False
+    before, level = {name: getattr(context, name) for name in _SETTINGS}, log.level
+    _set(context, _SETTINGS)
     log.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        context.enable_progress_bars, context.print_on_execution_start, level = before
+        _set(context, before)
         log.setLevel(level)
+
+
+def _set(context: Any, values: Mapping[str, bool]) -> None:
+    for name, value in values.items():
+        setattr(context, name, value)
 
 
 def _cpus(ray: Any) -> int:

@@ -14,7 +14,7 @@ from penstock_server.domain.job import JobProgress
 from penstock_server.domain.model import ModelKey
 from penstock_server.domain.tasks import Task
 from penstock_server.ray.attempts import start_attempts
-from penstock_server.ray.cluster import connected, quiet
+from penstock_server.ray.cluster import connected, data_settings
 from penstock_server.ray.errors import RayJobFailed
 from penstock_server.ray.library import load_ray
 from penstock_server.ray.output import JobManifest, OutputFolder, PartCounts, Success
@@ -136,7 +136,7 @@ def _computed(
     starts = manifest.start_rows()
     # A block a window: each is given to the next worker that is free, and begun anew by itself.
     blocks = [pa.table({"window": [number], "start_row": [starts[number]]}) for number in missing]
-    with quiet(ray), _told_by_ray(ray):
+    with data_settings(ray), _told_by_ray(ray):
         dataset = ray.data.from_arrow(blocks).map_batches(
             WindowWorker,
             fn_constructor_args=[order],
