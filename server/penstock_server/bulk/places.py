@@ -196,16 +196,16 @@ def names_in(folder: Place) -> frozenset[str]:
         return frozenset(posixpath.basename(path.rstrip("/")) for path in found)
 
 
-def remove(places: Sequence[Place]) -> None:
-    """Deletes files that are there.
+def remove(place: Place) -> None:
+    """Deletes a file that is there.
 
     Raises:
-        PlaceFailed: They cannot be reached, or not deleted.
+        InvalidRequest: It is not.
+        PlaceFailed: It cannot be reached, or not deleted.
     """
-    for place in places:
-        with _reaching(place.url):
-            files, name = _files_of(place.url)
-            files.rm_file(name)
+    with _reaching(place.url):
+        files, name = _files_of(place.url)
+        files.rm_file(name)
 
 
 @contextmanager

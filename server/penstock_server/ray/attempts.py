@@ -7,7 +7,7 @@ from typing import Any
 
 from penstock_server.ray.errors import RayJobFailed
 
-# Losing a node three times over the same window is rare; a row that kills its worker would always do so.
+# A row that kills its engine is found the second time; losing nodes three times over the same window is rare.
 _BEGUN_MAX = 3
 
 
@@ -30,14 +30,16 @@ def start_attempts(ray: Any) -> Any:
     return ray.remote(num_cpus=0, scheduling_strategy=here)(Attempts).remote()
 
 
-def begin(ray: Any, attempts: Any, number: int, start_row: int) -> None:
-    """Counts that a worker begins a window.
+def begin(ray: Any, attempts: Any, number: int, start_row: int) -> int:
+    """Counts that a worker begins a window; returns how often that was, this time included.
 
     Raises:
         RayJobFailed: It has been begun too often.
     """
-    if ray.get(attempts.begin.remote(number)) > _BEGUN_MAX:
+    begun: int = ray.get(attempts.begin.remote(number))
+    if begun > _BEGUN_MAX:
         raise RayJobFailed(
-            f"{_BEGUN_MAX} workers have died over the same rows, from row {start_row:,} on. A row may kill "
-            "what computes it, or the nodes have too little memory."
+            f"{_BEGUN_MAX} workers have died over the same rows, from row {start_row:,} on. The nodes may "
+            "have too little memory."
         )
+    return begun

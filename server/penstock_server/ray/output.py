@@ -172,7 +172,7 @@ class OutputFolder:
     def remove_windows(self, numbers: Sequence[int]) -> None:
         """Deletes the texts of some windows."""
         with ThreadPoolExecutor(_REQUESTS_MAX) as threads:
-            list(threads.map(lambda number: remove([self._own.below(_window_name(number))]), numbers))
+            list(threads.map(remove, [self._own.below(_window_name(number)) for number in numbers]))
 
     def _counts_of(self, number: int) -> PartCounts:
         tallies = read_from(self.place.below(_part_name(number)), _tallies_of)

@@ -86,7 +86,7 @@ class Predictor:
         """
         carried = self._carried_names(table)
         part = self._computer.compute(self._window(table))
-        rows = ResultRows(0, np.arange(table.num_rows), part, (), ())
+        rows = ResultRows(0, np.arange(part.rows), part, (), ())
         answers = result_batch(rows, self._schema)
         columns = [*(table.column(name) for name in carried), *answers.columns]
         return pa.table(columns, names=[*carried, *self._schema.names])

@@ -11,17 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock_server.bulk.parts import RowStatus
+from penstock_server.bulk.parts import Part, RowStatus
 from penstock_server.bulk.result_table import result_batch
 from penstock_server.bulk.results import ResultRows
-from penstock_server.bulk.spool import Spool
+from penstock_server.bulk.spool import Spool, Window
 from penstock_server.domain.errors import InvalidRequest, PlaceFailed
 from penstock_server.domain.model import ModelManifest
+from penstock_server.ray.apart import ApartEngine
 from penstock_server.ray.attempts import begin
 from penstock_server.ray.library import load_ray
 from penstock_server.ray.model import build_computer, open_model
 from penstock_server.ray.output import OutputFolder, PartCounts
-from penstock_server.ray.rows import RowOptions
+from penstock_server.ray.rows import RowComputer, RowOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,8 @@ class WindowWorker:
     def __init__(self, order: WindowOrder) -> None:
         self._order = order
         self._ray = load_ray()
-        self._computer = build_computer(open_model(order.manifest), order.options)
+        self._model = open_model(order.manifest)
+        self._computer = build_computer(self._model, order.options)
 
     def __call__(self, batch: dict[str, NDArray[np.int64]]) -> dict[str, NDArray[np.int64]]:
         """Computes some windows.
@@ -81,7 +83,7 @@ class WindowWorker:
         }
 
     def _compute(self, number: int, start_row: int) -> PartCounts:
-        begin(self._ray, self._order.attempts, number, start_row)
+        begun = begin(self._ray, self._order.attempts, number, start_row)
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / "window.arrow"
             try:
@@ -91,11 +93,18 @@ class WindowWorker:
                     f"{err.message} Every node must reach the output folder by its URL."
                 ) from err
             with closing(Spool(path)) as spool:
-                rows = self._rows(spool, start_row)
+                rows = self._rows(spool, start_row, is_suspect=begun > 1)
         counts = PartCounts(rows.part.count(RowStatus.SUCCEEDED), rows.part.count(RowStatus.FAILED))
         self._order.output.write_part(number, result_batch(rows, self._order.schema), counts)
         return counts
 
-    def _rows(self, spool: Spool, start_row: int) -> ResultRows:
-        part = self._computer.compute(spool.window(0))
+    def _rows(self, spool: Spool, start_row: int, *, is_suspect: bool) -> ResultRows:
+        window = spool.window(0)
+        part = self._computed_apart(window) if is_suspect else self._computer.compute(window)
         return ResultRows(start_row, np.arange(part.rows), part, spool.keys(0), spool.carried(0))
+
+    def _computed_apart(self, window: Window) -> Part:
+        """Computes a window under which a worker has died: the row that kills an engine fails alone."""
+        engine = ApartEngine(self._order.manifest)
+        with closing(RowComputer(self._model, engine, self._order.options)) as computer:
+            return computer.compute(window)

@@ -10,7 +10,7 @@ from penstock_server.ray.errors import RayJobFailed
 
 def test_a_window_over_which_workers_die_ends_the_job_and_others_do_not() -> None:
     # What Ray would do in other processes happens here and now.
-    ray = SimpleNamespace(get=lambda answer: answer)
+    ray = SimpleNamespace(get=int)
     attempts = SimpleNamespace(begin=SimpleNamespace(remote=Attempts().begin))
     for _ in range(3):
         begin(ray, attempts, 7, 28_672)
