@@ -55,12 +55,12 @@ def connected(ray: Any, address: str | None, workers: int | None) -> Generator[i
 
 @contextmanager
 def data_settings(ray: Any) -> Generator[None]:
-    """Has Ray Data hand on what workers raise as it is, and keep its bars and plans off the console."""
+    """Has Ray Data hand on what workers raise as it is, and print nothing: what it raises is told here."""
     context = ray.data.DataContext.get_current()
     log = logging.getLogger("ray.data")
     before, level = {name: getattr(context, name) for name in _SETTINGS}, log.level
     _set(context, _SETTINGS)
-    log.setLevel(logging.ERROR)
+    log.setLevel(logging.CRITICAL)
     try:
         yield
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -79,10 +79,13 @@ def run_ray_job(
         windows = range(len(manifest.windows))
         done = checked.output.parts()
         missing = [number for number in windows if number not in done]
-        tally = _Tally(manifest.rows, checked.output.counts(sorted(done)), on_progress)
+        earlier = checked.output.counts([number for number in windows if number in done])
+        tally = _Tally(manifest.rows, earlier, on_progress)
         if missing:
-            for counts in _computed(ray, checked, manifest, missing, min(count, len(missing))):
-                tally.add(counts)
+            checked.output.take_back_success()
+            with closing(_computed(ray, checked, manifest, missing, min(count, len(missing)))) as computed:
+                for counts in computed:
+                    tally.add(counts)
     _finish(checked.output, tally.progress, len(windows))
     return RayJobResult(
         output_url=checked.output.place.url,
@@ -126,7 +129,7 @@ class _Tally:
 
 def _computed(
     ray: Any, job: CheckedJob, manifest: JobManifest, missing: Sequence[int], workers: int
-) -> Iterator[PartCounts]:
+) -> Generator[PartCounts]:
     """Has windows computed; yields what became of each, in any order.
 
     Raises:
@@ -174,7 +177,7 @@ def _causes(err: BaseException) -> Iterator[BaseException]:
 
 def _finish(output: OutputFolder, progress: JobProgress, windows: int) -> None:
     """Says that the job has ended, and drops the windows, of which it has no more use."""
-    if progress.pending or output.parts() != frozenset(range(windows)):
+    if progress.pending or not output.parts() >= frozenset(range(windows)):
         raise RayJobFailed(f"Some parts are not in {output.place.url}; the same job computes them again.")
     success = Success(
         total=progress.total, succeeded=progress.succeeded, failed=progress.failed, parts=windows

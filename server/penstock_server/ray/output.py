@@ -122,6 +122,11 @@ class OutputFolder:
         """Says that all parts are there."""
         self._write(_SUCCESS, msgspec.json.encode(success), self.place)
 
+    def take_back_success(self) -> None:
+        """Says no longer that all parts are there, if it was said."""
+        if _SUCCESS in names_in(self.place):
+            remove(self.place.below(_SUCCESS))
+
     def parts(self) -> frozenset[int]:
         """Windows whose part is there."""
         return _numbers(names_in(self.place), _PART_START, _PART_END)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from enum import Enum
+from itertools import pairwise
 from math import ceil
 from pathlib import Path
 
@@ -176,12 +177,7 @@ def _cut(job: CheckedJob, spec: dict[str, str], window_rows_of: Callable[[int], 
     """Reads the input and writes its windows into the folder."""
     with tempfile.TemporaryDirectory() as name, closing(_spooled(job, Path(name))) as spool:
         window_rows = window_rows_of(spool.rows)
-        cuts = [
-            (number, first, min(window_rows, end - spool.start_row(number) - first))
-            for number in range(spool.windows)
-            for end in (spool.start_row(number + 1),)
-            for first in range(0, end - spool.start_row(number), window_rows)
-        ]
+        cuts = _cuts(spool, window_rows)
         job.output.write_windows(spool, cuts)
         schema = result_schema(
             spool,
@@ -196,6 +192,17 @@ def _cut(job: CheckedJob, spec: dict[str, str], window_rows_of: Callable[[int], 
             window_rows=window_rows,
             schema=schema.serialize().to_pybytes(),
         )
+
+
+def _cuts(spool: Spool, window_rows: int) -> list[tuple[int, int, int]]:
+    """Cuts each window of a spool into like pieces: its number, and the piece's first row and rows."""
+    cuts: list[tuple[int, int, int]] = []
+    for number in range(spool.windows):
+        rows = spool.start_row(number + 1) - spool.start_row(number)
+        pieces = ceil(rows / window_rows)
+        bounds = [rows * piece // pieces for piece in range(pieces + 1)]
+        cuts += [(number, first, end - first) for first, end in pairwise(bounds)]
+    return cuts
 
 
 def _spooled(job: CheckedJob, scratch: Path) -> Spool:

@@ -42,12 +42,12 @@ def write_parts(folder: OutputFolder, numbers: list[int]) -> None:
 
 
 def test_an_input_is_cut_so_that_each_worker_has_some_windows(job: RayJob, tmp_path: Path) -> None:
-    assert prepare(check(job), workers=1).windows == (256, 256, 256, 232)
+    assert prepare(check(job), workers=1).windows == (250, 250, 250, 250)
     many = replace(job, output_url=str(tmp_path / "many"))
-    assert prepare(check(many), workers=100).windows == (256, 256, 256, 232)
+    assert prepare(check(many), workers=100).windows == (250, 250, 250, 250)
     (tmp_path / "long.csv").write_text("text\n" + "a\n" * 20_000)
     long = replace(job, input_url=str(tmp_path / "long.csv"), columns=InputColumns())
-    for workers, rows in ((1, 4096), (2, 2500), (4, 1250)):
+    for workers, rows in ((1, 4096), (2, 2048), (4, 1024)):
         folder = str(tmp_path / f"long-{workers}")
         assert prepare(check(replace(long, output_url=folder)), workers).windows[0] == rows
 
@@ -55,7 +55,7 @@ def test_an_input_is_cut_so_that_each_worker_has_some_windows(job: RayJob, tmp_p
 def test_windows_hold_the_rows_in_order_with_keys_and_what_is_wrong(job: RayJob, tmp_path: Path) -> None:
     checked = check(job)
     manifest = prepare(checked, workers=2)
-    assert manifest.start_rows() == [0, 256, 512, 768]
+    assert manifest.start_rows() == [0, 250, 500, 750]
     keys: list[Any] = []
     for number, rows in enumerate(manifest.windows):
         checked.output.fetch_window(number, tmp_path / "window")
@@ -64,7 +64,7 @@ def test_windows_hold_the_rows_in_order_with_keys_and_what_is_wrong(job: RayJob,
         assert (spool.windows, window.rows) == (1, rows)
         first = window.text.data[window.text.offsets[0] : window.text.offsets[1]].tobytes()
         assert first.decode() == f"text {manifest.start_rows()[number]}"
-        assert list(window.failures) == ([700 - 512] if number == 2 else [])
+        assert list(window.failures) == ([700 - 500] if number == 2 else [])
         keys += spool.keys(0)
         spool.close()
     assert keys == [str(row) for row in range(1000)]
@@ -173,4 +173,8 @@ def test_counts_are_read_from_the_parts(tmp_path: Path) -> None:
     assert folder.parts() == {0, 12}
     assert folder.counts([0, 12]) == [PartCounts(0, 1), PartCounts(12, 1)]
     folder.write_success(Success(total=2, succeeded=1, failed=1, parts=2))
+    assert (tmp_path / "out" / "_SUCCESS").is_file()
     assert pq.read_table(tmp_path / "out").num_rows == 2
+    for _ in range(2):
+        folder.take_back_success()
+        assert not (tmp_path / "out" / "_SUCCESS").exists()
