@@ -9,9 +9,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 import penstock
+from penstock.v1 import bulk_pb2, common_pb2, schedule_pb2, schedule_pb2_grpc
 from penstock_server.bulk.arrow import pq
 from tests.support.reviews import reviews
 from tests.support.server import running_server
@@ -146,3 +148,33 @@ def test_a_bucket_that_cannot_be_reached_pauses_the_job(
             broken.undo()
             client.bulk.resume(job.id)
             assert client.bulk.wait(job.id, timeout_s=120).state.value == "succeeded"
+
+
+def test_a_schedule_takes_what_is_new_in_a_bucket(files: Any, tmp_path: Path) -> None:
+    folder = f"{BUCKET}/in"
+    files.pipe_file(f"{folder}/day=1/rows.csv", b"text\na film\n")
+    job = bulk_pb2.JobSpec(
+        model=common_pb2.ModelRef(name="minilm"),
+        task=common_pb2.TASK_EMBED,
+        input_url=f"s3://{folder}/day=*/rows.csv",
+    )
+    with (
+        running_server(tmp_path / "data", bulk=ROOTS) as server,
+        penstock.Client(server.address) as client,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        service = schedule_pb2_grpc.ScheduleServiceStub(channel)
+        spec = schedule_pb2.ScheduleSpec(job=job, cron="0 0 * * *")
+        schedule = service.CreateSchedule(schedule_pb2.CreateScheduleRequest(spec=spec)).schedule
+
+        def run() -> list[str]:
+            ran = service.RunSchedule(schedule_pb2.RunScheduleRequest(schedule_id=schedule.id))
+            assert not ran.schedule.last_run.HasField("error"), ran
+            return [client.bulk.wait(job_id, timeout_s=120).input_url for job_id in ran.job_ids]
+
+        assert run() == [f"s3://{folder}/day=1/rows.csv"]
+        assert run() == []
+        files.pipe_file(f"{folder}/day=2/rows.csv", b"text\nanother film\n")
+        assert run() == [f"s3://{folder}/day=2/rows.csv"]
+        files.pipe_file(f"{folder}/day=1/rows.csv", b"text\na better film\n")
+        assert run() == [f"s3://{folder}/day=1/rows.csv"]

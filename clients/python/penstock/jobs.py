@@ -57,6 +57,7 @@ class Job:
         output_format: Format of the files there; unspecified without it.
         output_rows_per_file: Most rows of one of them; 0 for all in one.
         weight: Its share of the time against the tenant's other jobs; 100 unless the caller said otherwise.
+        share_max: Largest part of the bulk lanes' time that it may take; None for no bound of its own.
         expire_time: When it ends as EXPIRED unless all its rows are done; None for never.
         not_before: No row is computed before; None for at once.
         windows: Rows are computed only within these; none for at any time.
@@ -88,6 +89,7 @@ class Job:
     output_format: FileFormat
     output_rows_per_file: int
     weight: int
+    share_max: float | None
     expire_time: datetime | None
     not_before: datetime | None
     windows: tuple[TimeWindow, ...]
@@ -135,6 +137,7 @@ class Job:
             output_format=FileFormat.of_number(spec.output_format),
             output_rows_per_file=spec.output_rows_per_file,
             weight=spec.weight,
+            share_max=spec.share_max or None,
             expire_time=_time_of(spec.expire_time) if spec.HasField("expire_time") else None,
             not_before=_time_of(spec.not_before) if spec.HasField("not_before") else None,
             windows=tuple(
@@ -246,6 +249,7 @@ def spec_of(upload_id: str, model: str, task: Task | str, options: JobOptions) -
         tag=tag_options_of(options),
         display_name=options.get("display_name", ""),
         weight=options.get("weight") or 0,
+        share_max=options.get("share_max") or 0,
         not_before=stamp_of(options.get("not_before")),
         windows=[_window_of(window) for window in options.get("windows", ())],
         failed_rows_max=options.get("failed_rows_max"),

@@ -259,6 +259,8 @@ class JobOptions(RowOptions, TaskOptions, total=False):
         output_rows_per_file: Most rows of one of them; unset: all rows in one.
         display_name: The caller's own words for the job, shown in lists.
         weight: Its share of the time against the tenant's other jobs, from 1 to 1,000; unset is 100.
+        share_max: Largest part of the bulk lanes' time that it may take, above 0 up to 1, though nobody else
+            wants them; unset: no bound.
         expire_time: When the job ends as EXPIRED unless all its rows are done; finished rows are kept. A time
             without a zone is local.
         not_before: No row is computed before this time. A time without a zone is local.
@@ -279,6 +281,7 @@ class JobOptions(RowOptions, TaskOptions, total=False):
     output_rows_per_file: int | None
     display_name: str
     weight: int | None
+    share_max: float | None
     expire_time: datetime | None
     not_before: datetime | None
     windows: Sequence[TimeWindow]

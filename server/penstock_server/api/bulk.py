@@ -84,11 +84,7 @@ class BulkServicer(bulk_pb2_grpc.BulkServiceServicer):
         self, request: bulk_pb2.ListJobsRequest, context: Context
     ) -> bulk_pb2.ListJobsResponse:
         """Lists jobs, newest first."""
-        if not 0 <= request.page_size <= self._limits.page_jobs_max:
-            raise InvalidRequest.of_field(
-                "page_size", f"must be from 1 to {self._limits.page_jobs_max} (0: the default)"
-            )
-        page_size = request.page_size or self._limits.page_jobs_default
+        page_size = bulk_codec.page_size_from_proto(request.page_size, self._limits)
         states = {bulk_codec.state_from_proto(number) for number in request.states}
         bulk_codec.bounded(request.page_token, "page_token", self._limits.id_bytes_max)
         tenant = self._callers.proven_tenant(context)
@@ -239,11 +235,7 @@ class BulkServicer(bulk_pb2_grpc.BulkServiceServicer):
         return job_id
 
     def _request_id(self, request_id: str, context: Context) -> str:
-        """A caller's id of a request as the journal keeps it: tenants do not meet in them."""
-        bulk_codec.bounded(request_id, "request_id", self._limits.id_bytes_max)
-        tenant = self._callers.proven_tenant(context)
-        # No tenant's name has this character, so no two of them make the same.
-        return request_id if tenant is None or not request_id else f"{tenant}\0{request_id}"
+        return bulk_codec.own_request_id(request_id, self._callers.proven_tenant(context), self._limits)
 
     def _id(self, value: str, field: str = "job_id") -> str:
         return bulk_codec.required(value, field, self._limits.id_bytes_max)

@@ -142,6 +142,7 @@ def spec_from_proto(message: bulk_pb2.JobSpec, file_name: str, limits: BulkLimit
         else None,
         windows=tuple(_window(window, number) for number, window in enumerate(message.windows)),
         failed_rows_max=_failed_rows_max(message),
+        share_max=_share_max(message.share_max),
         expire_time_ns=_nanoseconds(message.expire_time, "spec.expire_time")
         if message.HasField("expire_time")
         else None,
@@ -181,6 +182,13 @@ def _window(message: bulk_pb2.TimeWindow, number: int) -> TimeWindow:
     if message.duration.nanos:
         raise InvalidRequest.of_field(f"spec.windows[{number}].duration", "must be whole seconds")
     return TimeWindow(message.start_cron, message.duration.seconds, message.time_zone)
+
+
+def _share_max(number: float) -> float | None:
+    # Written so that it refuses what is no number, too.
+    if not 0 <= number <= 1:
+        raise InvalidRequest.of_field("spec.share_max", "must be above 0, up to 1 (0: no bound)")
+    return number or None
 
 
 def _failed_rows_max(message: bulk_pb2.JobSpec) -> int | None:
@@ -230,7 +238,6 @@ def check_built(spec: bulk_pb2.JobSpec) -> None:
         NotBuilt: Names the field.
     """
     present = {
-        "share_max": spec.share_max != 0,
         "options.explain": spec.options.explain,
         # Clients that send an empty message ask for nothing; the task itself is refused by the model.
         "tag": spec.tag.ByteSize() > 0 and spec.task != common_pb2.TASK_TAG,
@@ -252,6 +259,28 @@ def bounded(value: str, field: str, bytes_max: int) -> str:
     if len(value.encode()) > bytes_max:
         raise InvalidRequest.of_field(field, f"is longer than {bytes_max} bytes")
     return value
+
+
+def own_request_id(request_id: str, tenant: str | None, limits: BulkLimits) -> str:
+    """Reads a caller's id of a request as journals keep it: tenants do not meet in them.
+
+    Args:
+        request_id: As the caller wrote it; may be empty.
+        tenant: The caller's, if certificates prove it.
+        limits: Bounds it.
+    """
+    bounded(request_id, "request_id", limits.id_bytes_max)
+    # No tenant's name has this character, so no two of them make the same.
+    return request_id if tenant is None or not request_id else f"{tenant}\0{request_id}"
+
+
+def page_size_from_proto(number: int, limits: BulkLimits) -> int:
+    """Reads how many entries a page has at most."""
+    if not 0 <= number <= limits.page_jobs_max:
+        raise InvalidRequest.of_field(
+            "page_size", f"must be from 1 to {limits.page_jobs_max} (0: the default)"
+        )
+    return number or limits.page_jobs_default
 
 
 def _column(name: str, field: str, limits: BulkLimits) -> str:
@@ -307,8 +336,8 @@ def upload_to_proto(upload: Upload) -> bulk_pb2.Upload:
         size_bytes=upload.size_bytes,
         committed_bytes=upload.committed_bytes,
         complete=upload.is_complete,
-        create_time=_timestamp(upload.create_time_ns),
-        expire_time=_timestamp(upload.expire_time_ns),
+        create_time=timestamp_to_proto(upload.create_time_ns),
+        expire_time=timestamp_to_proto(upload.expire_time_ns),
     )
 
 
@@ -316,17 +345,17 @@ def job_to_proto(job: Job) -> bulk_pb2.Job:
     """Writes a job."""
     message = bulk_pb2.Job(
         id=job.id,
-        spec=_spec_to_proto(job.spec),
+        spec=spec_to_proto(job.spec),
         state=_STATE_NUMBERS[job.state],
         progress=_progress_to_proto(job.progress),
-        create_time=_timestamp(job.create_time_ns),
+        create_time=timestamp_to_proto(job.create_time_ns),
     )
     if job.error is not None:
-        message.error.CopyFrom(_status(job.error.reason, job.error.message))
+        message.error.CopyFrom(status_to_proto(job.error.reason, job.error.message))
     if job.start_time_ns is not None:
-        message.start_time.CopyFrom(_timestamp(job.start_time_ns))
+        message.start_time.CopyFrom(timestamp_to_proto(job.start_time_ns))
     if job.end_time_ns is not None:
-        message.end_time.CopyFrom(_timestamp(job.end_time_ns))
+        message.end_time.CopyFrom(timestamp_to_proto(job.end_time_ns))
     return message
 
 
@@ -389,19 +418,21 @@ def _rows_to_proto(
 
 
 def _failure_to_proto(failure: RowFailure) -> status_pb2.Status:
-    return _status(failure.code, failure.message, grpc.StatusCode.INVALID_ARGUMENT)
+    return status_to_proto(failure.code, failure.message, grpc.StatusCode.INVALID_ARGUMENT)
 
 
-def _status(
+def status_to_proto(
     reason: str, message: str, default: grpc.StatusCode = grpc.StatusCode.INTERNAL
 ) -> status_pb2.Status:
+    """Writes an error by its reason; ``default`` is the code of reasons that are no error's of ours."""
     code: int = _STATUS_BY_REASON.get(reason, default).value[0]
     detail = any_pb2.Any()
     detail.Pack(error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN))
     return status_pb2.Status(code=code, message=message, details=[detail])
 
 
-def _spec_to_proto(spec: JobSpec) -> bulk_pb2.JobSpec:
+def spec_to_proto(spec: JobSpec) -> bulk_pb2.JobSpec:
+    """Writes what a job computes."""
     message = bulk_pb2.JobSpec(
         model=common_pb2.ModelRef(name=spec.model.name, version=spec.model.version),
         task=codec.TASK_NUMBERS[spec.task.task],
@@ -425,7 +456,8 @@ def _spec_to_proto(spec: JobSpec) -> bulk_pb2.JobSpec:
         ),
         display_name=spec.display_name,
         weight=spec.weight,
-        not_before=None if spec.not_before_ns is None else _timestamp(spec.not_before_ns),
+        share_max=spec.share_max or 0,
+        not_before=None if spec.not_before_ns is None else timestamp_to_proto(spec.not_before_ns),
         windows=[
             bulk_pb2.TimeWindow(
                 start_cron=window.start_cron,
@@ -436,7 +468,7 @@ def _spec_to_proto(spec: JobSpec) -> bulk_pb2.JobSpec:
         ],
         failed_rows_max=spec.failed_rows_max,
         retry_of=spec.retry_of,
-        expire_time=None if spec.expire_time_ns is None else _timestamp(spec.expire_time_ns),
+        expire_time=None if spec.expire_time_ns is None else timestamp_to_proto(spec.expire_time_ns),
     )
     if spec.input_url:
         message.input_url = spec.input_url
@@ -490,7 +522,8 @@ def _progress_to_proto(progress: JobProgress) -> bulk_pb2.JobProgress:
     return message
 
 
-def _timestamp(time_ns: int) -> timestamp_pb2.Timestamp:
+def timestamp_to_proto(time_ns: int) -> timestamp_pb2.Timestamp:
+    """Writes a time, in nanoseconds since 1970."""
     timestamp = timestamp_pb2.Timestamp()
     timestamp.FromNanoseconds(time_ns)
     return timestamp

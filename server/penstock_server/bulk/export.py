@@ -66,6 +66,7 @@ def export(order: ExportOrder) -> Path:
 
     Raises:
         StorageFull: The disk has no room.
+        StorageFailed: The disk failed.
     """
     folder = JobFolder(order.folder)
     path = folder.result_path(order.file_format, order.selection)

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
+
 from penstock_server.bulk.formats import known_format
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.bulk.places import Place, allowed_place, file_system_of, is_allowed, reaching
@@ -20,6 +22,8 @@ from penstock_server.domain.errors import InvalidRequest
 
 _ANY = "*"
 _HIDDEN = (".", "_")
+# What plug-ins of fsspec call an object's hash or its time: s3fs, gcsfs, adlfs, others.
+_VERSION_NAMES = ("ETag", "etag", "md5Hash", "LastModified", "updated", "mtime")
 # Longest name that is shown; the end of a longer one tells more than its beginning.
 _NAME_CHARS_MAX = 255
 
@@ -52,12 +56,16 @@ class InputFile:
         place: Where it is; of a local one the path that links lead to.
         is_folder: Whether it is a folder, on the way to files.
         size_bytes: Its size.
+        changed_ns: When it was changed last, in nanoseconds since 1970; 0 where that is not told.
+        version: Differs once it has been changed.
     """
 
     name: str
     place: Place
     is_folder: bool
     size_bytes: int = 0
+    changed_ns: int = 0
+    version: str = ""
 
 
 def names_many(url: str) -> bool:
@@ -66,7 +74,7 @@ def names_many(url: str) -> bool:
 
 
 def allowed_files(url: str, roots: Sequence[str], tenant: str, field: str) -> FileSet:
-    """Takes a URL apart that names a folder or a pattern.
+    """Takes a URL apart that names a folder, a pattern, or one file.
 
     Args:
         url: It.
@@ -77,7 +85,7 @@ def allowed_files(url: str, roots: Sequence[str], tenant: str, field: str) -> Fi
     Raises:
         InvalidRequest: It is none, or below none of the roots.
     """
-    fixed = url[: url.rfind("/", 0, url.index(_ANY)) + 1] if _ANY in url else url
+    fixed = url[: url.rfind("/", 0, url.index(_ANY) if _ANY in url else len(url)) + 1]
     folder = allowed_place(fixed, roots, tenant, field, is_folder=True)
     patterns = tuple(name for name in url[len(fixed) :].split("/") if name)
     return FileSet(url, folder, patterns, url.endswith("/"), tenant)
@@ -90,14 +98,7 @@ def files_of(file_set: FileSet, limits: BulkLimits) -> list[InputFile]:
         InvalidRequest: There are none, or too many, or they are too large, or one leads out of the roots.
         PlaceFailed: They cannot be listed.
     """
-    search = _Search(file_set, limits)
-    found: list[InputFile] = []
-    for file in search.files():
-        found.append(file)
-        if len(found) > limits.input_files_max:
-            raise InvalidRequest(
-                f"{file_set.url} names more than {limits.input_files_max:,} files; make several jobs."
-            )
+    found = present_files(file_set, limits)
     if not found:
         kind = " with a known ending" if file_set.has_all_below else ""
         raise InvalidRequest(f"There is no file{kind} at {file_set.url}.")
@@ -107,6 +108,65 @@ def files_of(file_set: FileSet, limits: BulkLimits) -> list[InputFile]:
             f"The {len(found):,} files of {file_set.url} have {size_bytes:,} bytes; at most "
             f"{limits.input_files_bytes_max:,} are read. Make several jobs."
         )
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class FindOrder:
+    """Which files are looked for; picklable.
+
+    Attributes:
+        file_set: The set.
+        limits: Bounds the search.
+    """
+
+    file_set: FileSet
+    limits: BulkLimits
+
+
+class FoundFile(msgspec.Struct, frozen=True, array_like=True):
+    """A file of a set as it is, told by another process.
+
+    Attributes:
+        url: Where it is.
+        version: Differs once it has been changed.
+        changed_ns: When it was changed last, in nanoseconds since 1970; 0 where that is not told.
+    """
+
+    url: str
+    version: str
+    changed_ns: int
+
+
+def find(order: FindOrder) -> list[FoundFile]:
+    """Finds the files of a set that there are, but those whose names cannot be told in a URL.
+
+    Raises:
+        InvalidRequest: There are too many, or one leads out of the roots.
+        PlaceFailed: They cannot be listed.
+    """
+    return [
+        FoundFile(file.place.url, file.version, file.changed_ns)
+        for file in present_files(order.file_set, order.limits)
+        if _ANY not in file.place.url and file.place.url.isprintable()
+    ]
+
+
+def present_files(file_set: FileSet, limits: BulkLimits) -> list[InputFile]:
+    """Finds the files of a set that there are, of whatever size, in the order of their names.
+
+    Raises:
+        InvalidRequest: There are too many, or one leads out of the roots.
+        PlaceFailed: They cannot be listed.
+    """
+    found: list[InputFile] = []
+    for file in _Search(file_set, limits).files():
+        found.append(file)
+        if len(found) > limits.input_files_max:
+            raise InvalidRequest(
+                f"{file_set.url} names more than {limits.input_files_max:,} files; split the folder or the "
+                "pattern."
+            )
     return sorted(found, key=lambda file: file.name)
 
 
@@ -180,7 +240,10 @@ class _Search:
                 f"{shown(file.name)} at {self._set.url} leads out of the places that this server allows."
             )
         with reaching(file.place.url):
-            return replace(file, place=place, size_bytes=os.stat(real).st_size)
+            status = os.stat(real)
+        changed_ns, size_bytes = status.st_mtime_ns, status.st_size
+        version = f"{changed_ns}-{size_bytes}"
+        return replace(file, place=place, size_bytes=size_bytes, changed_ns=changed_ns, version=version)
 
 
 def _listed_here(folder: InputFile) -> Iterator[InputFile]:
@@ -208,7 +271,15 @@ def _listed_elsewhere(folder: InputFile) -> Iterator[InputFile]:
             continue
         is_folder = entry["type"] == "directory"
         size_bytes = int(entry.get("size") or 0)
-        yield InputFile(_joined(folder.name, name), folder.place.child(name), is_folder, size_bytes)
+        place = folder.place.child(name)
+        version = _version_elsewhere(entry)
+        yield InputFile(_joined(folder.name, name), place, is_folder, size_bytes, version=version)
+
+
+def _version_elsewhere(entry: dict[str, Any]) -> str:
+    """What an object store says of an object's contents: a hash or when it was written, and its size."""
+    told = next((entry[name] for name in _VERSION_NAMES if entry.get(name)), "")
+    return f"{told}-{entry.get('size')}"
 
 
 def shown(name: str) -> str:

@@ -70,6 +70,7 @@ def materialise(order: InputOrder) -> int:
         InvalidRequest: The input as a whole cannot be used: unreadable, no such column, no rows.
         PlaceFailed: It cannot be fetched.
         StorageFull: The disk has no room.
+        StorageFailed: The disk failed.
     """
     found = _rows_of_file(order) if order.files is None else _rows_of_files(order, order.files)
     has_pairs = order.columns.pair is not None

@@ -45,6 +45,8 @@ class BulkLimits:
         small_inputs_read_max: Small inputs that are read at once, beside those.
         expire_s_max: How far ahead a job's expire time may lie.
         jobs_max: Jobs kept at once, ended ones included.
+        schedules_max: Schedules kept at once.
+        schedule_jobs_max: Most jobs that a run of a schedule makes.
         page_jobs_default: Jobs of a page unless the caller says otherwise.
         page_jobs_max: Most jobs of a page.
         display_name_bytes_max: Longest display name.
@@ -53,6 +55,7 @@ class BulkLimits:
         column_bytes_max: Longest name of a column that a caller may ask for.
         result_message_bytes: Size at which a message of result rows is sent.
         result_message_rows_max: Most rows of such a message; building it holds the event loop.
+        lanes: Lanes that compute bulk batches at once; what a job's largest share is a share of.
         checkpoint_s: A window that takes longer is written as far as it is, this often.
         watch_interval_ms_default: Shortest time between two messages of WatchJob by default.
         watch_interval_ms_min: Shortest interval a caller may ask for.
@@ -90,6 +93,8 @@ class BulkLimits:
     small_inputs_read_max: int = 4
     expire_s_max: int = 366 * 24 * 3600
     jobs_max: int = 100_000
+    schedules_max: int = 1000
+    schedule_jobs_max: int = 1000
     page_jobs_default: int = 100
     page_jobs_max: int = 1000
     display_name_bytes_max: int = 512
@@ -98,6 +103,7 @@ class BulkLimits:
     column_bytes_max: int = 512
     result_message_bytes: int = _MIB
     result_message_rows_max: int = 256
+    lanes: int = 1
     checkpoint_s: float = 15.0
     watch_interval_ms_default: int = 500
     watch_interval_ms_min: int = 100

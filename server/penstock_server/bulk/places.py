@@ -129,11 +129,12 @@ def fetch(place: Place, path: Path, bytes_max: int) -> None:
         InvalidRequest: There is no such file, or it is larger than allowed.
         PlaceFailed: It cannot be reached or read.
         StorageFull: The disk has no room.
+        StorageFailed: The disk failed.
     """
     with reaching(place.url), replacing(path) as temporary, _opened(place) as source:
         size_bytes = 0
         with temporary.open("wb") as sink:
-            while data := source.read(_BLOCK_BYTES):
+            while data := _block_of(source, place):
                 size_bytes += len(data)
                 if size_bytes > bytes_max:
                     raise InvalidRequest(f"{place.url} is larger than {bytes_max:,} bytes; split it.")
@@ -146,6 +147,7 @@ def deliver(paths: Sequence[Path], folder: Place) -> None:
     Raises:
         PlaceFailed: The folder cannot be reached or written.
         StorageFull: It is local, and the disk has no room.
+        StorageFailed: It is local, and the disk failed.
     """
     for path in paths:
         target = f"{folder.url.rstrip('/')}/{path.name}"
@@ -158,6 +160,12 @@ def deliver(paths: Sequence[Path], folder: Place) -> None:
             files, name = file_system_of(target)
             # Object stores show a file when it is whole.
             files.put_file(str(path), name)
+
+
+def _block_of(source: BinaryIO, place: Place) -> bytes:
+    # What the other side answers may look like an error of our own disk.
+    with reaching(place.url):
+        return source.read(_BLOCK_BYTES)
 
 
 @contextmanager

@@ -79,9 +79,9 @@ class UploadSession:
         self._is_taken_over = False
         with storage_errors():
             self._file = open(path, "r+b", buffering=0)  # noqa: SIM115 - closed by close()
-            # Bytes past the committed size came from a turn that did not commit them.
+            # Bytes past the committed size came from a turn that did not commit them, maybe because their
+            # fsync failed; they are written anew.
             self._file.truncate(self._position)
-            self._file.seek(self._position)
 
     @property
     def upload_id(self) -> str:
@@ -100,14 +100,14 @@ class UploadSession:
             InvalidRequest: Wrong offset or size. The metadata tells the committed size.
             CorruptUpload: The checksum differs; the bytes were not written.
             StorageFull: The disk has no room.
+            StorageFailed: The disk failed; the session has ended, and what it has not committed is to be sent
+                again.
             WrongState: Another sender has taken over, or the session was closed.
         """
         with self._lock:
             self._check(offset, data, crc32c)
             with storage_errors():
-                view = memoryview(data)
-                while view:
-                    view = view[self._file.write(view) :]
+                _write(self._file.fileno(), data, offset)
             self._crc32c = checksum(data, self._crc32c)
             if self._sha256 is not None:
                 self._sha256.update(data)
@@ -153,7 +153,8 @@ class UploadSession:
         if self._sha256 is not None:
             return self._sha256.digest()
         try:
-            return sha256_of_file(self._store.path(self._upload.id))
+            with storage_errors():
+                return sha256_of_file(self._store.path(self._upload.id))
         except FileNotFoundError as err:
             # Dropped by another sender, who finished it, too.
             raise no_upload(self._upload.id) from err
@@ -193,11 +194,17 @@ class UploadSession:
             raise WrongState("This turn of the upload has ended; open it again to go on.")
 
     def _commit(self) -> None:
-        if self._position > self._committed:
+        if self._position == self._committed:
+            return
+        try:
             with storage_errors():
                 os.fsync(self._file.fileno())
             self._store.commit(self._upload.id, self._position, self._crc32c)
-            self._committed = self._position
+        except BaseException:
+            # Nobody may try again: after a failed fsync the next one succeeds without the bytes.
+            self._file.close()
+            raise
+        self._committed = self._position
 
 
 class UploadStore:
@@ -230,14 +237,20 @@ class UploadStore:
         Raises:
             InvalidRequest: The name has folders or is too long, or the size is not positive.
             StorageFull: The file is over the limit, or the disk has no room for it.
+            StorageFailed: The disk failed.
         """
         _check_name(file_name, self.limits.file_name_bytes_max)
         self._check_size(size_bytes)
         upload_id = f"upload-{secrets.token_hex(12)}"
-        self._insert(upload_id, file_name, size_bytes, crc32c, tenant, sha256)
-        with storage_errors():
-            self.path(upload_id).touch(exist_ok=False)
-            fsync_folder(self._folder)
+        path = self.path(upload_id)
+        try:
+            with storage_errors():
+                path.touch(exist_ok=False)
+                fsync_folder(self._folder)
+            self._insert(upload_id, file_name, size_bytes, crc32c, tenant, sha256)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
         return self._session(upload_id)
 
     def resume(
@@ -346,7 +359,8 @@ class UploadStore:
         """Removes an upload; no effect if there is none. The file goes last: a stray file is harmless."""
         with self._database.transaction() as db:
             db.execute("DELETE FROM uploads WHERE id = ?", (upload_id,))
-        self.path(upload_id).unlink(missing_ok=True)
+        with storage_errors():
+            self.path(upload_id).unlink(missing_ok=True)
 
     def release(self, upload_id: str) -> None:
         """Removes an upload that no job uses any more, unless somebody has been told that it is there."""
@@ -374,7 +388,8 @@ class UploadStore:
                 (upload_id, oldest_ns),
             )
         if deleted.rowcount:
-            self.path(upload_id).unlink(missing_ok=True)
+            with storage_errors():
+                self.path(upload_id).unlink(missing_ok=True)
         return bool(deleted.rowcount)
 
     def sweep(self) -> None:
@@ -446,6 +461,8 @@ class UploadStore:
                 earlier = self._sessions.get(upload_id)
             if earlier is not None:
                 earlier.take_over()
+            # Else a commit that failed could come back after a crash, and tell of bytes that are cut off now.
+            self._database.settle()
             row = self._row(upload_id)
             session = UploadSession(self, self._upload_of(row), self.path(upload_id), row["committed_crc32c"])
             with self._lock:
@@ -486,6 +503,14 @@ class UploadStore:
                 f"The server's disk has room for {max(free, 0):,} bytes; the file has {size_bytes:,}. "
                 "Delete jobs that have ended."
             )
+
+
+def _write(descriptor: int, data: bytes, offset: int) -> None:
+    """Writes all of some bytes at a place, whatever an earlier write that failed has left there."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        view, offset = view[written:], offset + written
 
 
 def no_upload(upload_id: str) -> UnknownUpload:

@@ -64,6 +64,11 @@ def bulk() -> None:
 @click.option("--name", default="", help="Your own words for the job, shown in lists.")
 @click.option("--weight", type=click.IntRange(1, 1000), help="Share against your other jobs.  [default: 100]")
 @click.option(
+    "--share-max",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Largest part of the machine's time for bulk work, such as 0.25.",
+)
+@click.option(
     "--expire-in",
     metavar="SPAN",
     callback=span_of,
@@ -105,6 +110,7 @@ def submit(
     rows_per_file: int | None,
     name: str,
     weight: int | None,
+    share_max: float | None,
     expire_in: timedelta | None,
     not_before: datetime | None,
     windows: tuple[TimeWindow, ...],
@@ -134,6 +140,7 @@ def submit(
         "input_format": input_format,
         "display_name": name,
         "weight": weight,
+        "share_max": share_max,
         "expire_time": expire_time,
         "not_before": not_before,
         "windows": windows,

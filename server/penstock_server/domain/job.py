@@ -112,6 +112,7 @@ class JobSpec:
         output_url: Folder for the result files beside those that the server keeps; empty for none.
         output_format: Format of the result files there.
         output_rows_per_file: Most rows of one of them; 0: all rows in one.
+        share_max: Largest part of the bulk lanes' time that it may take, above 0 up to 1; None for no bound.
         retry_of: Id of the job whose failed rows are its input; empty if that is the upload.
     """
 
@@ -132,6 +133,7 @@ class JobSpec:
     output_url: str = ""
     output_format: FileFormat = FileFormat.PARQUET
     output_rows_per_file: int = 0
+    share_max: float | None = None
     retry_of: str = ""
 
 
@@ -175,9 +177,10 @@ class JobProgress:
         """Rows not done yet."""
         return self.total - self.done
 
-    def with_rate(self, rows_per_s: float) -> JobProgress:
-        """The same progress with a rate, and the time left that follows from it."""
-        time_left_s = self.pending / rows_per_s if rows_per_s > 0 else None
+    def with_rate(self, rows_per_s: float, expected_rows_per_s: float | None = None) -> JobProgress:
+        """The same progress with a rate, and the time left that follows from it or from another one."""
+        expected = rows_per_s if expected_rows_per_s is None else expected_rows_per_s
+        time_left_s = self.pending / expected if expected > 0 else None
         return replace(self, rows_per_s=rows_per_s, time_left_s=time_left_s)
 
 

@@ -30,6 +30,7 @@ from penstock_server.domain.errors import (
     ModelLoading,
     PenstockError,
     PlaceFailed,
+    StorageFailed,
     StorageFull,
     UnknownJob,
     UnknownModel,
@@ -44,14 +45,16 @@ from penstock_server.runtime.job_results import ResultReader
 from penstock_server.runtime.job_run import JobRun, WorkSubmitter
 from penstock_server.runtime.job_states import JobStates
 from penstock_server.runtime.job_times import open_from_ns, open_until_ns
+from penstock_server.runtime.result_cache import ResultCache
 from penstock_server.runtime.turns import Turns
 
 _MODEL_WAIT_S = 0.5
 # How long is slept at most until a time of the day: its clock may be set, or stand still with the machine.
 _SLEEP_S_MAX = 30.0
 # What somebody can mend, so that the job can go on: another models folder, a repaired model, more room, a
-# bucket that can be reached.
-_MENDABLE = (UnknownModel, ModelBroken, StorageFull, PlaceFailed)
+# sound disk, a bucket that can be reached.
+_STORAGE = (StorageFull, StorageFailed, PlaceFailed)
+_MENDABLE = (UnknownModel, ModelBroken, *_STORAGE)
 
 _log = structlog.get_logger(__name__)
 
@@ -85,6 +88,7 @@ class JobCourse:
         clock: Clock,
         day_ns: Callable[[], int],
         limits: BulkLimits,
+        cache: ResultCache | None,
         sleep: Callable[[float], Coroutine[Any, Any, None]],
     ) -> None:
         self._folder = folder
@@ -98,6 +102,7 @@ class JobCourse:
         self._clock = clock
         self._day_ns = day_ns
         self._limits = limits
+        self._cache = cache
         self._sleep = sleep
         self._runs: dict[str, JobRun] = {}
         self._trackers: dict[str, JobTracker] = {}
@@ -244,6 +249,7 @@ class JobCourse:
             tracker=tracker,
             clock=self._clock,
             limits=self._limits,
+            cache=self._cache,
             deadline_ns=self._deadline_ns(job.spec),
             changed=self._states.news.publish,
             is_place_wanted=lambda: turns.is_wanted(job.spec.options.tenant),
@@ -287,11 +293,11 @@ class JobCourse:
         state = _ending_of(job)
         try:
             await self._export(job, state)
-        except (StorageFull, PlaceFailed):
+        except _STORAGE:
             # What is cancelled or late must not come back; its files are written when somebody asks for them.
             if state is JobState.SUCCEEDED:
                 raise
-        await self._states.move_when_there_is_room(job.id, state, sources=(job.state,))
+        await self._states.move_when_possible(job.id, state, sources=(job.state,))
 
     async def _export(self, job: Job, state: JobState) -> None:
         if not job.is_validated:

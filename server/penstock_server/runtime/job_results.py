@@ -72,6 +72,7 @@ class ResultReader:
             WrongState: The job has not ended, or its input could not be read.
             InvalidRequest: Result files have another format.
             StorageFull: The disk has no room.
+            StorageFailed: The disk failed.
         """
         if file_format not in RESULT_FORMATS:
             raise InvalidRequest.of_field("format", "must be JSONL, PARQUET or OPENAI_BATCH")
@@ -93,7 +94,7 @@ class ResultReader:
     async def export(
         self, job: Job, folder: JobFolder, file_format: FileFormat, selection: RowSelection
     ) -> None:
-        """Writes a result file of what is done. Raises StorageFull."""
+        """Writes a result file of what is done. Raises StorageFull or StorageFailed."""
         await self._files.export(await self.order(job, folder, file_format, selection))
 
     async def order(

@@ -48,6 +48,7 @@ def full() -> bulk_pb2.JobSpec:
         classify=common_pb2.ClassifyOptions(top_k=3, score_function=common_pb2.SCORE_FUNCTION_SIGMOID),
         display_name="caf\u00e9",
         weight=1000,
+        share_max=0.25,
         expire_time=Timestamp(seconds=1_800_000_000, nanos=123_456_789),
         carry_columns=["stars", "date"],
         output_url="s3://bucket/out",
@@ -154,10 +155,6 @@ def test_jobs_are_bulk_whatever_class_was_asked_for(number: common_pb2.RequestCl
     assert spec.options.request_class is RequestClass.BULK
 
 
-def _share(spec: bulk_pb2.JobSpec) -> None:
-    spec.share_max = float("nan")
-
-
 def _explain(spec: bulk_pb2.JobSpec) -> None:
     spec.options.explain = True
 
@@ -167,7 +164,6 @@ def _tag(spec: bulk_pb2.JobSpec) -> None:
 
 
 LATER: dict[str, Callable[[bulk_pb2.JobSpec], None]] = {
-    "share_max": _share,
     "options.explain": _explain,
     "tag": _tag,
 }
@@ -180,6 +176,18 @@ def test_a_field_of_a_later_release_is_refused_by_name(name: str) -> None:
     with pytest.raises(NotBuilt, match=rf"spec\.{name} ") as caught:
         bulk_codec.spec_from_proto(message, "in.csv", LIMITS)
     assert caught.value.metadata["field"] == f"spec.{name}"
+
+
+def test_a_largest_share_is_above_nothing_up_to_all_of_it() -> None:
+    message = minimal()
+    assert came_back(message).share_max == 0
+    for share in (0.001, 1):
+        message.share_max = share
+        assert came_back(message).share_max == share
+    for share in (-0.1, 1.1, float("nan")):
+        message.share_max = share
+        with pytest.raises(InvalidRequest, match=r"spec\.share_max"):
+            bulk_codec.spec_from_proto(message, "in.csv", LIMITS)
 
 
 def test_a_weight_is_from_one_to_a_thousand_and_a_hundred_unless_it_is_set() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 import pytest
 
@@ -19,6 +21,8 @@ from penstock_server.bulk.uploads import Upload, UploadSession, UploadStore
 from penstock_server.domain.errors import (
     CorruptUpload,
     InvalidRequest,
+    PenstockError,
+    StorageFailed,
     StorageFull,
     UnknownUpload,
     WrongState,
@@ -38,6 +42,15 @@ def store_in(folder: Path, now_s: int = 0) -> UploadStore:
 def kill(session: UploadSession) -> None:
     """Ends a session as the death of the server does: nothing is committed any more."""
     vars(session)["_file"].close()
+
+
+def failing(code: int) -> Callable[..., NoReturn]:
+    """A call that the disk does not carry out."""
+
+    def fail(*_: object) -> NoReturn:
+        raise OSError(code, os.strerror(code))
+
+    return fail
 
 
 @pytest.fixture
@@ -187,22 +200,87 @@ def test_the_number_of_uploads_is_bounded(store: UploadStore) -> None:
         store.open("a", 1)
 
 
-def test_a_full_disk_is_said_so_and_keeps_what_is_committed(
+@pytest.mark.parametrize(
+    ("code", "error"), [(errno.ENOSPC, StorageFull), (errno.EIO, StorageFailed), (errno.EROFS, StorageFailed)]
+)
+def test_a_failed_fsync_ends_the_turn_and_is_not_tried_again(
+    store: UploadStore, monkeypatch: pytest.MonkeyPatch, code: int, error: type[PenstockError]
+) -> None:
+    session = store.open("a", len(DATA), crc32c(DATA))
+    session.append(0, DATA[:80])
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", failing(code))
+        with pytest.raises(error, match="again"):
+            session.append(80, DATA[80:160])
+    # The kernel would call this fsync a success, whether or not the bytes are on the disk.
+    session.close()
+    assert store.get(session.upload_id).committed_bytes == 80
+    with pytest.raises(WrongState, match="open it again"):
+        session.append(160, DATA[160:])
+    resumed = store.resume(session.upload_id)
+    assert store.path(session.upload_id).stat().st_size == 80
+    resumed.append(80, DATA[80:160])
+    resumed.append(160, DATA[160:])
+    assert resumed.finish().is_complete
+
+
+def test_a_journal_that_fails_ends_the_turn(store: UploadStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = store.open("a", len(DATA), crc32c(DATA))
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "commit", failing(errno.EIO))
+        with pytest.raises(OSError, match="Input/output"):
+            session.append(0, DATA[:80])
+    session.close()
+    assert store.get(session.upload_id).committed_bytes == 0
+
+
+def test_a_full_disk_keeps_what_came_before_and_the_turn_goes_on_when_there_is_room(
     store: UploadStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session = store.open("a", 200)
-    session.append(0, b"x" * 80)
+    session = store.open("a", len(DATA), crc32c(DATA))
+    session.append(0, DATA[:60])
+    pwrite = os.pwrite
 
-    def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
+    def short_of_room(descriptor: int, data: memoryview, offset: int) -> int:
+        if offset > 60:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return pwrite(descriptor, data[:10], offset)
 
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StorageFull, match="disk is full"):
-        session.append(80, b"y" * 80)
-    with pytest.raises(StorageFull):
-        session.close()
-    monkeypatch.undo()
-    assert store.get(session.upload_id).committed_bytes == 80
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", short_of_room)
+        with pytest.raises(StorageFull, match="disk is full"):
+            session.append(60, DATA[60:140])
+    session.append(60, DATA[60:140])
+    session.append(140, DATA[140:])
+    assert session.finish().is_complete
+    assert store.complete_path(session.upload_id).read_bytes() == DATA
+
+
+def test_an_upload_that_could_not_be_opened_leaves_nothing(
+    store: UploadStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(uploads, "fsync_folder", failing(errno.EIO))
+        for _ in range(LIMITS.uploads_max + 1):
+            with pytest.raises(StorageFailed):
+                store.open("a", 1)
+    opened = store.open("a", 1)
+    opened.close()
+    assert list(store.path(opened.upload_id).parent.iterdir()) == [store.path(opened.upload_id)]
+
+
+def test_nothing_is_cut_off_while_the_journal_cannot_say_what_is_committed(
+    store: UploadStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = store.open("a", len(DATA))
+    session.append(0, DATA[:60])
+    kill(session)
+    database: Database = vars(store)["_database"]
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "settle", failing(errno.EIO))
+        with pytest.raises(OSError, match="Input/output"):
+            store.resume(session.upload_id)
+    assert store.path(session.upload_id).stat().st_size == 60
 
 
 def sent(store: UploadStore, name: str = "a.csv", data: bytes = DATA, **options: Any) -> Upload:
@@ -281,7 +359,7 @@ def test_uploads_expire_when_nobody_goes_on_with_them(tmp_path: Path) -> None:
     assert found.sha256 is not None
     middle = store_in(tmp_path, now_s=age_s - 1)
     assert middle.expire() == 0
-    middle.resume(resumed.upload_id).append(0, b"x")
+    middle.resume(resumed.upload_id).close()
     assert middle.find("c.csv", 1, found.sha256) is not None
     later = store_in(tmp_path, now_s=age_s + 1)
     assert later.expire() == 1

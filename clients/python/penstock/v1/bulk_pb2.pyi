@@ -160,7 +160,7 @@ class UploadHeader(google.protobuf.message.Message):
     """
     size_bytes: builtins.int
     """Size of the whole file in bytes. REQUIRED for a new upload, above 0. On resuming: 0, or the same.
-    RESOURCE_EXHAUSTED if over the server's limit (8 GiB by default).
+    RESOURCE_EXHAUSTED if over the server's limit (8 GiB by default), or if its disk has no room.
     """
     crc32c: builtins.int
     """CRC32C (Castagnoli) of the whole file, checked at the end. DATA_LOSS if it differs.
@@ -191,7 +191,9 @@ global___UploadHeader = UploadHeader
 
 @typing.final
 class UploadChunk(google.protobuf.message.Message):
-    """A part of the file."""
+    """A part of the file. If the server's disk is full the stream ends with RESOURCE_EXHAUSTED, if it fails with
+    UNAVAILABLE (reason STORAGE_FAILED); go on from the committed size.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -419,8 +421,8 @@ class JobSpec(google.protobuf.message.Message):
     the time of one of 100. 0: 100. INVALID_ARGUMENT otherwise.
     """
     share_max: builtins.float
-    """Largest part of the machine's time that the job may take, above 0 up to 1. 0: no bound of its own.
-    UNIMPLEMENTED in this release.
+    """Largest part of the bulk lanes' time that the job may take, above 0 up to 1, though nobody else wants them.
+    0: no bound of its own. INVALID_ARGUMENT otherwise.
     """
     failed_rows_max: builtins.int
     """The job FAILS once more rows than this have failed; what is done is kept. Unset: it never does."""
@@ -625,8 +627,8 @@ class Job(google.protobuf.message.Message):
 
     @property
     def error(self) -> google.rpc.status_pb2.Status:
-        """Why the job FAILED or was paused by the server: its model is gone or broken, or the disk is full. Unset
-        otherwise; ResumeJob clears it.
+        """Why the job FAILED or was paused by the server: its model is gone or broken, or the disk is full or fails.
+        Unset otherwise; ResumeJob clears it.
         """
 
     @property
