@@ -13,7 +13,10 @@ from penstock.errors import of_rpc_error
 from tests.crash.faults import Disk
 from tests.crash.owner import Owner, Rows, RunningServer, compare, delete, input_of, results
 
+# Enough for a state to be seen, and for a process of its own to write the result file.
 DATA = input_of(1200)
+SMALL_ROWS = 100
+SMALL = input_of(SMALL_ROWS)
 MOMENTS = ["validating", "running", "finalizing"]
 
 
@@ -45,6 +48,11 @@ def reference(server: RunningServer) -> Rows:
     return results(server.client, Owner(DATA).carry_on(server, ignore))
 
 
+@pytest.fixture(scope="module")
+def small_reference(reference: Rows) -> Rows:
+    return Rows(reference.keys[:SMALL_ROWS], reference.vectors[:SMALL_ROWS])
+
+
 def ignore(moment: str) -> None:
     """Has nothing done at any moment."""
 
@@ -74,33 +82,33 @@ def finish(server: RunningServer, owner: Owner, reference: Rows) -> None:
 
 
 def test_an_upload_to_a_full_disk_is_told_so_and_goes_on_when_there_is_room(
-    server: RunningServer, disk: Disk, reference: Rows
+    server: RunningServer, disk: Disk, small_reference: Rows
 ) -> None:
-    owner = Owner(DATA)
+    owner = Owner(SMALL)
     # The chunk that does not fit is written as far as it does.
     told = refusal(lambda: owner.upload(server, after_chunks(8, lambda: disk.fill(1000))))
     assert (told.status, told.reason) == ("RESOURCE_EXHAUSTED", "STORAGE_FULL")
     committed = owner.committed(server).committed_bytes
-    assert len(DATA) / 3 < committed < len(DATA)
+    assert len(SMALL) / 3 < committed < len(SMALL)
     server.check_live()
-    told = refusal(lambda: Owner(DATA).upload(server, ignore))
+    told = refusal(lambda: Owner(SMALL).upload(server, ignore))
     assert (told.status, told.reason) == ("RESOURCE_EXHAUSTED", "STORAGE_FULL")
     disk.mend()
     assert owner.committed(server).committed_bytes == committed
-    finish(server, owner, reference)
+    finish(server, owner, small_reference)
 
 
 @pytest.mark.parametrize("drops_pages", [True, False])
 def test_bytes_whose_fsync_failed_are_not_committed_and_are_sent_again(
-    server: RunningServer, disk: Disk, reference: Rows, *, drops_pages: bool
+    server: RunningServer, disk: Disk, small_reference: Rows, *, drops_pages: bool
 ) -> None:
-    owner = Owner(DATA)
+    owner = Owner(SMALL)
     fail_once = lambda: disk.fail_syncs(times=1, drops_pages=drops_pages)  # noqa: E731
     told = refusal(lambda: owner.upload(server, after_chunks(8, fail_once)))
     assert (told.status, told.reason) == ("UNAVAILABLE", "STORAGE_FAILED")
     assert disk.failed
     assert owner.committed(server).committed_bytes == 0
-    finish(server, owner, reference)
+    finish(server, owner, small_reference)
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -151,22 +159,20 @@ def test_a_failed_fsync_pauses_a_job_and_nothing_else(
     delete(server, job)
 
 
-def test_a_job_can_be_deleted_while_the_disk_is_full(
-    server: RunningServer, disk: Disk, reference: Rows
-) -> None:
-    job = Owner(DATA).carry_on(server, ignore)
+def test_a_job_can_be_deleted_while_the_disk_is_full(server: RunningServer, disk: Disk) -> None:
+    job = Owner(SMALL).carry_on(server, ignore)
     disk.fill(makes_names=False)
     delete(server, job)
 
 
 def test_a_server_starts_on_a_full_disk_and_answers_live_calls(
-    folder: Path, disk: Disk, server: RunningServer, reference: Rows
+    folder: Path, disk: Disk, server: RunningServer, small_reference: Rows
 ) -> None:
     assert server.client.bulk.list(states=[JobState.RUNNING]) == []
     other = folder / "other"
     other.mkdir()
     environment = {**disk.environment, "FAULTS_FOLDER": str(other / "data")}
-    owner = Owner(DATA)
+    owner = Owner(SMALL)
     with RunningServer(other, environment) as first:
         owner.upload(first, ignore)
         owner.create(first)
@@ -177,14 +183,14 @@ def test_a_server_starts_on_a_full_disk_and_answers_live_calls(
         job = owner.create(second)
         assert job.state in (JobState.VALIDATING, JobState.RUNNING, JobState.PAUSED)
         disk.mend()
-        finish(second, owner, reference)
+        finish(second, owner, small_reference)
 
 
 def test_a_commit_that_failed_does_not_come_back_after_a_crash(folder: Path, disk: Disk) -> None:
     other = folder / "doubt"
     other.mkdir()
     environment = {**disk.environment, "FAULTS_FOLDER": str(other / "data")}
-    owner = Owner(DATA)
+    owner = Owner(SMALL)
     with RunningServer(other, environment) as server:
         # The file's fsync succeeds, that of the journal fails, but what it was to save is there.
         fail_journal = lambda: disk.fail_syncs(after=1, drops_pages=False)  # noqa: E731

@@ -6,10 +6,8 @@ import json
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, cast
-
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from penstock.answers import Classification, Span
 from penstock.errors import PenstockError, of_status
@@ -25,7 +23,7 @@ from penstock.inputs import (
 from penstock.methods import CREATE_JOB, DELETE_JOB, LIST_JOBS, RETRY_FAILED_ROWS
 from penstock.options import FileFormat, JobOptions, JobState, RowSelection, Task, TimeWindow
 from penstock.outcomes import Answer, answer_of
-from penstock.times import seconds_of
+from penstock.times import seconds_of, stamp_of, time_of
 from penstock.v1 import bulk_pb2, common_pb2
 from penstock.vectors import Embedding
 
@@ -138,18 +136,15 @@ class Job:
             output_rows_per_file=spec.output_rows_per_file,
             weight=spec.weight,
             share_max=spec.share_max or None,
-            expire_time=_time_of(spec.expire_time) if spec.HasField("expire_time") else None,
-            not_before=_time_of(spec.not_before) if spec.HasField("not_before") else None,
-            windows=tuple(
-                TimeWindow(each.start_cron, each.duration.ToTimedelta(), each.time_zone or "UTC")
-                for each in spec.windows
-            ),
+            expire_time=time_of(spec.expire_time) if spec.HasField("expire_time") else None,
+            not_before=time_of(spec.not_before) if spec.HasField("not_before") else None,
+            windows=windows_of(spec.windows),
             failed_rows_max=spec.failed_rows_max if spec.HasField("failed_rows_max") else None,
             retry_of=spec.retry_of,
             error=of_status(message.error) if message.HasField("error") else None,
-            create_time=_time_of(message.create_time) if message.HasField("create_time") else None,
-            start_time=_time_of(message.start_time) if message.HasField("start_time") else None,
-            end_time=_time_of(message.end_time) if message.HasField("end_time") else None,
+            create_time=time_of(message.create_time) if message.HasField("create_time") else None,
+            start_time=time_of(message.start_time) if message.HasField("start_time") else None,
+            end_time=time_of(message.end_time) if message.HasField("end_time") else None,
         )
 
 
@@ -334,20 +329,14 @@ def file_request(
     return request
 
 
+def windows_of(messages: Iterable[bulk_pb2.TimeWindow]) -> tuple[TimeWindow, ...]:
+    """Reads windows of time."""
+    return tuple(
+        TimeWindow(each.start_cron, each.duration.ToTimedelta(), each.time_zone or "UTC") for each in messages
+    )
+
+
 def _window_of(window: TimeWindow) -> bulk_pb2.TimeWindow:
     message = bulk_pb2.TimeWindow(start_cron=window.start, time_zone=window.time_zone)
     message.duration.FromTimedelta(window.duration)
     return message
-
-
-def stamp_of(moment: datetime | None) -> Timestamp | None:
-    """Writes a time; one without a zone is local."""
-    if moment is None:
-        return None
-    stamp = Timestamp()
-    stamp.FromDatetime(moment.astimezone(UTC))
-    return stamp
-
-
-def _time_of(stamp: Timestamp) -> datetime:
-    return stamp.ToDatetime(tzinfo=UTC)

@@ -84,6 +84,13 @@ UPDATE jobs SET tenant = coalesce(json_extract(CAST(spec AS TEXT), '$.options.te
 CREATE INDEX jobs_by_tenant ON jobs (tenant, sequence);
 """,
     3: """
+ALTER TABLE uploads ADD COLUMN sha256 BLOB;
+ALTER TABLE uploads ADD COLUMN touched_ns INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE uploads ADD COLUMN promised INTEGER NOT NULL DEFAULT 0;
+UPDATE uploads SET touched_ns = created_ns;
+CREATE INDEX uploads_by_sha256 ON uploads (sha256) WHERE complete = 1;
+""",
+    4: """
 CREATE TABLE schedules (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
@@ -105,13 +112,6 @@ CREATE TABLE schedule_files (
     version TEXT NOT NULL,
     PRIMARY KEY (schedule_id, url)
 ) STRICT, WITHOUT ROWID;
-""",
-    4: """
-ALTER TABLE uploads ADD COLUMN sha256 BLOB;
-ALTER TABLE uploads ADD COLUMN touched_ns INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE uploads ADD COLUMN promised INTEGER NOT NULL DEFAULT 0;
-UPDATE uploads SET touched_ns = created_ns;
-CREATE INDEX uploads_by_sha256 ON uploads (sha256) WHERE complete = 1;
 """,
 }
 
@@ -159,8 +159,11 @@ class Database:
     def _open(self, path: Path) -> None:
         self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._connection.row_factory = sqlite3.Row
+        # EXCLUSIVE: the data folder is ours alone, and SQLite needs no file of shared memory then, which it
+        # could not make on a full disk.
         # FULL: in WAL mode NORMAL could lose the last commits at power loss, and with them part files.
         for pragma in (
+            "locking_mode = EXCLUSIVE",
             "journal_mode = WAL",
             "synchronous = FULL",
             "foreign_keys = ON",

@@ -222,7 +222,10 @@ class JobRunner:
         if names_many(spec.input_url):
             allowed_files(spec.input_url, limits.input_roots, tenant, "spec.input_url")
         elif spec.input_url:
-            allowed_place(spec.input_url, limits.input_roots, tenant, "spec.input_url")
+            place = allowed_place(spec.input_url, limits.input_roots, tenant, "spec.input_url")
+            if place.is_local and Path(place.path).is_dir():
+                told = "is a folder; end it in a slash to read the files in it"
+                raise InvalidRequest.of_field("spec.input_url", told)
         else:
             self._uploads.claim(spec.upload_id)
         if spec.output_url:

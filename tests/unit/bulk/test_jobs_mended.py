@@ -38,6 +38,10 @@ def fail(*_: object, **__: object) -> NoReturn:
     raise StorageFailed("The server's disk failed.")
 
 
+def do_nothing(_: Path) -> None:
+    """Stands in for a fsync that succeeds."""
+
+
 def fail_to_write(*_: object, **__: object) -> NoReturn:
     raise OSError(errno.EIO, os.strerror(errno.EIO))
 
@@ -89,7 +93,7 @@ async def test_a_failing_disk_pauses_the_job_wherever_it_is_and_costs_no_row(
     with monkeypatch.context() as patch:
         if call == "make_folder":
             patch.setattr(durable, "fsync_folder", fail_to_write)
-            patch.setattr(uploads, "fsync_folder", lambda _: None)
+            patch.setattr(uploads, "fsync_folder", do_nothing)
         elif call == "write_part":
             patch.setattr(job_windows, "write_part", fail)
         elif call == "export":

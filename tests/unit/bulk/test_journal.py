@@ -58,9 +58,12 @@ def record(number: int, succeeded: int, failed: int, file_name: str) -> WindowRe
     return WindowRecord(number, 4, succeeded, failed, 10 * succeeded, file_name)
 
 
-def test_a_spec_comes_back_as_it_was_given_over_a_restart(store: JobStore, tmp_path: Path) -> None:
+def test_a_spec_comes_back_as_it_was_given_over_a_restart(
+    database: Database, store: JobStore, tmp_path: Path
+) -> None:
     job, is_new = store.create(SPEC, "request")
     assert is_new
+    database.close()
     later = Database(tmp_path / "db")
     read = JobStore(later, BulkLimits(), lambda: 0).get(job.id)
     assert read == job

@@ -276,5 +276,7 @@ async def test_a_schedule_of_no_model_or_outside_of_the_roots_is_refused(target:
     job = target.bench.spec("", input_url=f"{target.folder}/")
     with pytest.raises(UnknownModel):
         await target.create(job=replace(job, model=ModelKey("none", "")))
+    with pytest.raises(InvalidRequest, match="end it in a slash"):
+        await target.create(job=replace(job, input_url=str(target.folder)))
     with pytest.raises(InvalidRequest, match="input_roots"):
         await target.create(job=replace(job, input_url="/etc/*.conf"))

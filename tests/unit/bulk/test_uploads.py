@@ -44,10 +44,15 @@ def kill(session: UploadSession) -> None:
     vars(session)["_file"].close()
 
 
+def end(store: UploadStore) -> None:
+    """Lets go of the database, so that a later store can have it."""
+    vars(store)["_database"].close()
+
+
 def failing(code: int) -> Callable[..., NoReturn]:
     """A call that the disk does not carry out."""
 
-    def fail(*_: object) -> NoReturn:
+    def fail(*_: object, **__: object) -> NoReturn:
         raise OSError(code, os.strerror(code))
 
     return fail
@@ -81,6 +86,7 @@ def test_a_broken_upload_goes_on_from_its_committed_bytes_over_a_restart(tmp_pat
     session.append(70, DATA[70:80])
     # The first chunk was over the commit size, the second was not.
     kill(session)
+    end(store)
     later = store_in(tmp_path)
     assert later.get(session.upload_id).committed_bytes == 70
     resumed = later.resume(session.upload_id)
@@ -297,6 +303,7 @@ def test_the_hash_of_a_whole_file_is_kept_however_often_it_was_broken(tmp_path: 
     session = store.open("b.csv", len(DATA), sha256=hashed)
     session.append(0, DATA[:70])
     kill(session)
+    end(store)
     later = store_in(tmp_path)
     resumed = later.resume(session.upload_id)
     resumed.append(70, DATA[70:170])
@@ -357,16 +364,21 @@ def test_uploads_expire_when_nobody_goes_on_with_them(tmp_path: Path) -> None:
     assert idle.expire_time_ns == age_s * 1_000_000_000
     resumed.close()
     assert found.sha256 is not None
+    end(store)
     middle = store_in(tmp_path, now_s=age_s - 1)
     assert middle.expire() == 0
-    middle.resume(resumed.upload_id).close()
+    going_on = middle.resume(resumed.upload_id)
+    going_on.append(0, b"x")
+    going_on.close()
     assert middle.find("c.csv", 1, found.sha256) is not None
+    end(middle)
     later = store_in(tmp_path, now_s=age_s + 1)
     assert later.expire() == 1
     with pytest.raises(UnknownUpload):
         later.get(idle.id)
     assert not later.path(idle.id).exists()
     # One that is being sent stays, however slow it is.
+    end(later)
     last = store_in(tmp_path, now_s=3 * age_s)
     session = UploadSession(last, last.get(resumed.upload_id), last.path(resumed.upload_id), 0)
     vars(last)["_sessions"][resumed.upload_id] = session
@@ -376,11 +388,31 @@ def test_uploads_expire_when_nobody_goes_on_with_them(tmp_path: Path) -> None:
     assert last.expire() == 1
 
 
+def test_a_disk_that_fails_while_an_upload_expires_leaves_a_file_for_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = store_in(tmp_path)
+    idle = sent(store)
+    end(store)
+    later = store_in(tmp_path, now_s=LIMITS.upload_age_s_max + 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", failing(errno.EIO))
+        with pytest.raises(StorageFailed):
+            later.expire()
+    assert later.path(idle.id).exists()
+    with pytest.raises(UnknownUpload):
+        later.get(idle.id)
+    later.sweep()
+    assert not later.path(idle.id).exists()
+    end(later)
+
+
 def test_old_uploads_and_stray_files_go_at_start(tmp_path: Path) -> None:
     store = store_in(tmp_path, now_s=0)
     old = store.open("a", 1)
     old.close()
     (tmp_path / "uploads" / "stray").write_bytes(b"x")
+    end(store)
     later = store_in(tmp_path, now_s=LIMITS.upload_age_s_max + 1)
     young = later.open("b", 1)
     young.close()
