@@ -18,19 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock_server.bulk.arrow import pa, pc, pq
-from penstock_server.bulk.carried import RESERVED, CarriedTypes, column_of, members_of
+from penstock_server.bulk.carried import members_of
 from penstock_server.bulk.durable import replacing
 from penstock_server.bulk.folder import JobFolder
 from penstock_server.bulk.journal import WindowRecord
 from penstock_server.bulk.parts import RowStatus
+from penstock_server.bulk.result_table import result_batch, result_schema
 from penstock_server.bulk.results import ResultRows, read_results
-from penstock_server.bulk.rows import Key
 from penstock_server.bulk.spool import Spool
 from penstock_server.domain.answer import Classifications, Vectors
 from penstock_server.domain.job import FileFormat, RowSelection
 from penstock_server.domain.tasks import Task
-
-_LABELS_TYPE = pa.list_(pa.struct([("label", pa.string()), ("score", pa.float32())]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,82 +176,18 @@ def _json_numbers(values: NDArray[np.float32]) -> list[str]:
 def _write_parquet(path: Path, rows: Iterator[ResultRows], schema: Any) -> None:
     with pq.ParquetWriter(path, schema) as writer:
         for chunk in rows:
-            columns = [_parquet_column(field, chunk) for field in schema]
-            writer.write_batch(pa.record_batch(columns, schema=schema))
+            writer.write_batch(result_batch(chunk, schema))
 
 
 def _parquet_schema(order: ExportOrder, folder: JobFolder) -> Any:
-    fields: list[Any] = [pa.field("row", pa.int64(), nullable=False)]
-    if order.has_keys:
-        fields.append(pa.field("key", _key_type(folder)))
-    if order.carried:
-        fields += _carried_fields(folder, order.carried)
-    if order.selection is not RowSelection.FAILED:
-        if order.task is Task.EMBED:
-            fields.append(pa.field("embedding", pa.list_(pa.float32())))
-        else:
-            fields.append(pa.field("labels", _LABELS_TYPE))
-    if order.selection is not RowSelection.SUCCEEDED:
-        fields += [pa.field("error_code", pa.string()), pa.field("error", pa.string())]
-    return pa.schema(fields)
-
-
-def _key_type(folder: JobFolder) -> Any:
-    """int64 if all keys are whole numbers, else text."""
     spool = Spool(folder.spool_path)
     try:
-        has_texts, has_numbers = spool.key_kinds()
+        return result_schema(
+            spool,
+            order.task,
+            has_keys=order.has_keys,
+            carried=order.carried,
+            selection=order.selection,
+        )
     finally:
         spool.close()
-    return pa.int64() if has_numbers and not has_texts else pa.string()
-
-
-def _carried_fields(folder: JobFolder, names: Sequence[str]) -> list[Any]:
-    types = CarriedTypes(names)
-    spool = Spool(folder.spool_path)
-    try:
-        for number in range(spool.windows):
-            for row in spool.carried(number):
-                types.see(row)
-    finally:
-        spool.close()
-    return [pa.field(name, types.type_of(name)) for name in names]
-
-
-def _parquet_column(field: Any, rows: ResultRows) -> Any:
-    indices: list[int] = rows.indices.tolist()
-    if field.name == "row":
-        return pa.array(rows.indices + rows.start_row)
-    if field.name == "key":
-        keys: list[Key] = [rows.keys[index] for index in indices]
-        if pa.types.is_string(field.type):
-            keys = [None if key is None else str(key) for key in keys]
-        return pa.array(keys, type=field.type)
-    if field.name in ("error_code", "error"):
-        failures = [rows.part.failures.get(index) for index in indices]
-        texts = [
-            None if failure is None else (failure.code if field.name == "error_code" else failure.message)
-            for failure in failures
-        ]
-        return pa.array(texts, type=pa.string())
-    if field.name not in RESERVED:
-        return column_of([rows.carried[index] for index in indices], field.name, field.type)
-    return _parquet_answers(field, rows)
-
-
-def _parquet_answers(field: Any, rows: ResultRows) -> Any:
-    answers = rows.part.answers
-    succeeded = rows.part.status[rows.indices] == RowStatus.SUCCEEDED
-    if answers is None:
-        return pa.nulls(len(rows.indices), field.type)
-    if isinstance(answers, Vectors):
-        values, width = answers.values[rows.indices], answers.values.shape[1]
-        items: Any = pa.array(values.reshape(-1))
-    else:
-        width = answers.scores.shape[1]
-        names = pa.array(answers.labels, type=pa.string())
-        labels = names.take(pa.array(answers.label_ids[rows.indices].reshape(-1)))
-        scores = pa.array(answers.scores[rows.indices].reshape(-1))
-        items = pa.StructArray.from_arrays([labels, scores], fields=list(field.type.value_type))
-    offsets = pa.array(np.arange(0, (len(succeeded) + 1) * width, width, dtype=np.int32))
-    return pa.ListArray.from_arrays(offsets, items, type=field.type, mask=pa.array(~succeeded))

@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import posixpath
 import shutil
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
 from penstock_server.bulk.durable import replacing, storage_errors
@@ -22,6 +22,8 @@ from penstock_server.domain.errors import InvalidRequest, PenstockError, PlaceFa
 _FILE = "file"
 _TENANT = "{tenant}"
 _BLOCK_BYTES = 1 << 20
+
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,60 @@ def _block_of(source: BinaryIO, place: Place) -> bytes:
     # What the other side answers may look like an error of our own disk.
     with reaching(place.url):
         return source.read(_BLOCK_BYTES)
+
+
+def read_from(place: Place, read: Callable[[BinaryIO], _Found]) -> _Found:
+    """Has a function read a file, at any position.
+
+    Raises:
+        InvalidRequest: There is no such file.
+        PlaceFailed: It cannot be reached or read.
+    """
+    with reaching(place.url), _opened(place) as file:
+        return read(file)
+
+
+def version_of(place: Place) -> str:
+    """Tells a file from an earlier one of its name: by size and time, or as its store does.
+
+    Raises:
+        InvalidRequest: There is no such file.
+        PlaceFailed: It cannot be reached.
+    """
+    with reaching(place.url):
+        files, name = file_system_of(place.url)
+        if place.is_local:
+            return f"{files.size(name)} bytes of {files.modified(name).isoformat()}"
+        return str(files.ukey(name))
+
+
+def names_in(folder: Place) -> frozenset[str]:
+    """Names of the files and folders in a folder; none where there is no such folder.
+
+    Raises:
+        PlaceFailed: It cannot be reached.
+    """
+    with reaching(folder.url):
+        files, name = file_system_of(folder.url)
+        # Plug-ins keep listings, and other machines write here.
+        files.invalidate_cache()
+        try:
+            found: list[str] = files.ls(name, detail=False)
+        except FileNotFoundError:
+            return frozenset()
+        return frozenset(posixpath.basename(path.rstrip("/")) for path in found)
+
+
+def remove(place: Place) -> None:
+    """Deletes a file that is there.
+
+    Raises:
+        InvalidRequest: It is not.
+        PlaceFailed: It cannot be reached, or not deleted.
+    """
+    with reaching(place.url):
+        files, name = file_system_of(place.url)
+        files.rm_file(name)
 
 
 @contextmanager

@@ -138,6 +138,12 @@ class Spool:
             failures=_failures_of(batch),
         )
 
+    def extract(self, path: Path, number: int, first: int, rows: int) -> None:
+        """Writes some rows of a window as a spool of their own, with a single window; not durably."""
+        batch = self._reader.get_batch(number).slice(first, rows)
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, self._reader.schema) as writer:
+            writer.write_batch(batch)
+
     def keys(self, number: int) -> list[Key]:
         """Reads the keys of a window's rows."""
         batch = self._reader.get_batch(number)

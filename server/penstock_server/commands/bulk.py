@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from penstock_server.commands.bulk_ray import refuse_others_options, run_on_ray
 from penstock_server.commands.job_options import JobWork, takes_job_options
 from penstock_server.commands.output import (
     answer_fields,
@@ -57,7 +58,26 @@ bulk.add_command(schedule)
     type=click.DateTime(["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]),
     help="Compute no row before.",
 )
-@click.option("--wait", is_flag=True, help="Stay until the job has ended.")
+@click.option("--wait", is_flag=True, help="Stay until the job has ended; with --engine ray always.")
+@click.option(
+    "--engine",
+    type=click.Choice(["server", "ray"]),
+    default="server",
+    show_default=True,
+    help="What computes: the server, or a Ray cluster without any server.",
+)
+@click.option(
+    "--models",
+    "--models-dir",
+    default="models",
+    metavar="FOLDER",
+    help="With --engine ray: folder of the models, the same on every node.  [default: models]",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="With --engine ray: workers, of one CPU each.  [default: one for each CPU]",
+)
 @calls_server
 def submit(
     session: Session,
@@ -66,16 +86,25 @@ def submit(
     expire_in: timedelta | None,
     not_before: datetime | None,
     wait: bool,
+    engine: str,
+    **_: object,
 ) -> None:
     """Upload PATH (JSON lines, CSV, Parquet or Arrow) and start a job over it.
 
     PATH may be a URL, such as s3://bucket/file.jsonl or file:///data/file.csv: the server reads it then, if
     its operator allows the place. One that ends in a slash names all files below a folder, and * stands for
     any part of a name, as in 's3://bucket/day=*/part-*.parquet'.
+
+    With --engine ray no server is called: the job runs on the Ray cluster at --address (else at RAY_ADDRESS,
+    else on this machine) and writes Parquet files to --output. The same command goes on where it stopped.
     """
     is_url = "://" in path
     if not is_url and not Path(path).is_file():
         raise click.BadParameter(f"there is no file {path!r}", param_hint="PATH")
+    refuse_others_options(click.get_current_context())
+    if engine == "ray":
+        run_on_ray(click.get_current_context())
+        return
     expire_time = None if expire_in is None else datetime.now(UTC) + expire_in
     check_times(expire_time, not_before, tuple(work.options.get("windows", ())))
     options: JobOptions = {

@@ -58,7 +58,11 @@ _OPTIONS: dict[str, Option] = {
         "--format", "input_format", type=_INPUTS, help="[default: by the file's name]"
     ),
     "output_url": click.option(
-        "--output-url", default="", metavar="URL", help="Folder that gets the result files, too."
+        "--output-url",
+        "--output",
+        default="",
+        metavar="URL",
+        help="Folder that gets the result files, too; on Ray it alone does.",
     ),
     "output_format": click.option(
         "--output-format", type=_OUTPUTS, help="Format of the files there.  [default: parquet]"

@@ -20,7 +20,7 @@ from penstock_server.domain.explanation import Explanation
 from penstock_server.domain.model import ModelKey
 from penstock_server.domain.tasks import RequestClass, RequestOptions, TaskOptions, Truncation
 from penstock_server.models.heads import check_options
-from penstock_server.models.loaded import LoadedModel
+from penstock_server.models.loaded import LoadedModel, check_tokens_max
 from penstock_server.observability.observer import SILENT, Observer
 from penstock_server.runtime.clock import Clock
 from penstock_server.runtime.deferral import MARGIN_NS, Deferral
@@ -28,7 +28,6 @@ from penstock_server.runtime.dispatcher import Dispatcher
 from penstock_server.runtime.model_table import ModelTable
 from penstock_server.runtime.request_checks import (
     check_rows,
-    check_tokens_max,
     has_pairs,
     naming_one_text,
     refuse_truncated,

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from penstock_server.bulk.bad_rows import bad_rows
 from penstock_server.bulk.durable import storage_errors
 from penstock_server.bulk.folder import JobFolder
 from penstock_server.bulk.journal import JobStore, WindowRecord
 from penstock_server.bulk.parts import Part, RowStatus, merge_answers, read_part, write_part
-from penstock_server.bulk.spool import Spool, Window
+from penstock_server.bulk.spool import Spool
 from penstock_server.bulk.twins import first_alike
 from penstock_server.domain.errors import DeadlineUnmeetable, PenstockError
 from penstock_server.domain.job import JobSpec, RowFailure
@@ -78,7 +79,7 @@ def prepare_window(
         part = read_part(folder.part_path(recorded.file_name))
         found = _find(part, tokens, spec, model, cache)
         return PreparedWindow(number, tokens, part, recorded, 0, first_alike(tokens), found)
-    failures = _bad_rows(window, tokens, tokens_max if truncation is Truncation.ERROR else None)
+    failures = bad_rows(window.failures, tokens, tokens_max if truncation is Truncation.ERROR else None)
     status = np.full(window.rows, RowStatus.PENDING, np.uint8)
     status[list(failures)] = RowStatus.FAILED
     part = Part(status, None, failures)
@@ -93,18 +94,6 @@ def _find(
         return None
     pending = np.flatnonzero(part.status == RowStatus.PENDING).astype(np.int32)
     return cache.find(model.manifest.key, spec.options.tenant, tokens, pending)
-
-
-def _bad_rows(window: Window, tokens: TokenRows, tokens_max: int | None) -> dict[int, RowFailure]:
-    """Rows that cannot be computed: bad in the input, not UTF-8, or too long where cutting is not allowed."""
-    failures = dict(window.failures)
-    for index in np.flatnonzero(~tokens.valid).tolist():
-        failures.setdefault(index, RowFailure("INVALID_UTF8", "The text is not UTF-8."))
-    if tokens_max is not None:
-        message = f"The text has more than {tokens_max} tokens, and truncation is off."
-        for index in np.flatnonzero(tokens.truncated).tolist():
-            failures.setdefault(index, RowFailure("TOO_MANY_TOKENS", message))
-    return failures
 
 
 class WindowRun:

@@ -22,6 +22,7 @@ from penstock_server.bulk.limits import BulkLimits
 from penstock_server.bulk.places import allowed_place
 from penstock_server.bulk.results import ResultRows
 from penstock_server.bulk.schedules import FileVersion
+from penstock_server.bulk.spec_checks import check_spec
 from penstock_server.bulk.uploads import UploadStore
 from penstock_server.domain.errors import Draining, InvalidRequest, StorageFailed, StorageFull, WrongState
 from penstock_server.domain.job import FileFormat, Job, JobSpec, JobState, RowSelection
@@ -38,7 +39,6 @@ from penstock_server.runtime.job_run import WorkSubmitter
 from penstock_server.runtime.job_states import JobStates
 from penstock_server.runtime.job_tasks import JobTasks
 from penstock_server.runtime.job_times import check_times
-from penstock_server.runtime.request_checks import check_tokens_max
 from penstock_server.runtime.result_cache import ResultCache
 from penstock_server.runtime.upload_expiry import UploadExpiry
 
@@ -159,7 +159,9 @@ class JobRunner:
 
     async def _checked(self, spec: JobSpec) -> LoadedModel:
         model = self._models.get(spec.model.name, spec.model.version)
-        _check(spec, model)
+        check_spec(model, spec.task, spec.columns, spec.input_format, spec.options.tokens_max)
+        if spec.output_format is FileFormat.OPENAI_BATCH and spec.task.task is not Task.EMBED:
+            raise InvalidRequest.of_field("spec.output_format", "OPENAI_BATCH is for embeddings")
         check_times(spec, self._day_ns(), self._limits.expire_s_max)
         await asyncio.to_thread(self._check_places, spec)
         return model
@@ -441,18 +443,3 @@ def _differ(job: Job, shown: Job) -> bool:
         shown.progress.done,
         shown.progress.total,
     )
-
-
-def _check(spec: JobSpec, model: LoadedModel) -> None:
-    """Refuses a spec that the model cannot do, before any row is read."""
-    model.check_options(spec.task)
-    if spec.input_format is FileFormat.OPENAI_BATCH and spec.task.task is not Task.EMBED:
-        raise InvalidRequest.of_field("spec.input_format", "OPENAI_BATCH is for embeddings")
-    if spec.output_format is FileFormat.OPENAI_BATCH and spec.task.task is not Task.EMBED:
-        raise InvalidRequest.of_field("spec.output_format", "OPENAI_BATCH is for embeddings")
-    has_pairs = spec.columns.pair is not None
-    if has_pairs and spec.task.task is Task.EMBED:
-        raise InvalidRequest.of_field(
-            "spec.text_pair_column", "must be empty; this task takes single texts only"
-        )
-    check_tokens_max(model, spec.options.tokens_max, pairs=has_pairs, field="spec.options.tokens_max")

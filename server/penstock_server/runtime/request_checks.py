@@ -10,7 +10,6 @@ import numpy as np
 from penstock_kernels import TokenRows
 from penstock_server.config import RequestLimits
 from penstock_server.domain.errors import FieldViolation, InvalidRequest
-from penstock_server.models.loaded import LoadedModel
 from penstock_server.runtime.request_ticket import TextRow
 
 _VIOLATIONS_MAX = 20
@@ -41,37 +40,6 @@ def check_rows(rows: Sequence[TextRow], limits: RequestLimits, *, allow_empty: b
         first = violations[0]
         more = f" ({len(violations) - 1} more are wrong)" if len(violations) > 1 else ""
         raise InvalidRequest(f"{first.field}: {first.description}{more}", violations[:_VIOLATIONS_MAX])
-
-
-def check_tokens_max(
-    model: LoadedModel,
-    tokens_max: int | None,
-    *,
-    pairs: bool,
-    bounded: bool = True,
-    field: str = "options.tokens_max",
-) -> None:
-    """Refuses a token limit that leaves no room for a token of each text, or is above the model's.
-
-    Args:
-        model: The model.
-        tokens_max: The limit asked for; None is always right.
-        pairs: Whether there are pairs, which have more special tokens.
-        bounded: Whether the model's own limit holds.
-        field: What the limit is called in the request.
-
-    Raises:
-        InvalidRequest: It is out of range.
-    """
-    if tokens_max is None:
-        return
-    low = model.tokenizer.special_tokens_count(pairs) + (2 if pairs else 1)
-    high = model.manifest.tokens_max if bounded else tokens_max
-    if not low <= tokens_max <= high:
-        allowed = f"{low} to {high}" if bounded else f"{low} and more"
-        raise InvalidRequest.of_field(
-            field, f"is {tokens_max}; this model allows {allowed} (0 for its default)"
-        )
 
 
 def refuse_truncated(tokens: TokenRows, tokens_max: int | None) -> None:

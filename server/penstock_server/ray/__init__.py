@@ -1,0 +1,1 @@
+"""Jobs past one machine: the same kernels, engine and heads on a Ray cluster."""
