@@ -85,11 +85,13 @@ def deliver_results(order: DeliveryOrder) -> None:
     Raises:
         PlaceFailed: The folder cannot be reached or written.
         StorageFull: The disk has no room.
+        StorageFailed: The disk failed.
     """
     folder = JobFolder(order.exports[0].folder)
     # What a crash left there.
     shutil.rmtree(folder.delivery_path, ignore_errors=True)
-    folder.delivery_path.mkdir()
+    with storage_errors():
+        folder.delivery_path.mkdir()
     try:
         files = [file for export in order.exports for file in _delivered(export, order, folder)]
         manifest = folder.delivery_path / MANIFEST_NAME

@@ -33,7 +33,7 @@ class Sources:
 
 
 def write_sources(path: Path, sources: Sequence[Source]) -> None:
-    """Writes the files of an input durably. Raises StorageFull."""
+    """Writes the files of an input durably. Raises StorageFull or StorageFailed."""
     with replacing(path) as temporary:
         temporary.write_bytes(msgspec.json.encode(sources))
 

@@ -153,7 +153,8 @@ class UploadSession:
         if self._sha256 is not None:
             return self._sha256.digest()
         try:
-            return sha256_of_file(self._store.path(self._upload.id))
+            with storage_errors():
+                return sha256_of_file(self._store.path(self._upload.id))
         except FileNotFoundError as err:
             # Dropped by another sender, who finished it, too.
             raise no_upload(self._upload.id) from err
@@ -387,7 +388,8 @@ class UploadStore:
                 (upload_id, oldest_ns),
             )
         if deleted.rowcount:
-            self.path(upload_id).unlink(missing_ok=True)
+            with storage_errors():
+                self.path(upload_id).unlink(missing_ok=True)
         return bool(deleted.rowcount)
 
     def sweep(self) -> None:

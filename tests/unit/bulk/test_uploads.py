@@ -52,7 +52,7 @@ def end(store: UploadStore) -> None:
 def failing(code: int) -> Callable[..., NoReturn]:
     """A call that the disk does not carry out."""
 
-    def fail(*_: object) -> NoReturn:
+    def fail(*_: object, **__: object) -> NoReturn:
         raise OSError(code, os.strerror(code))
 
     return fail
@@ -386,6 +386,25 @@ def test_uploads_expire_when_nobody_goes_on_with_them(tmp_path: Path) -> None:
     assert last.get(resumed.upload_id).expire_time_ns == (2 * age_s - 1) * 1_000_000_000
     session.close()
     assert last.expire() == 1
+
+
+def test_a_disk_that_fails_while_an_upload_expires_leaves_a_file_for_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = store_in(tmp_path)
+    idle = sent(store)
+    end(store)
+    later = store_in(tmp_path, now_s=LIMITS.upload_age_s_max + 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", failing(errno.EIO))
+        with pytest.raises(StorageFailed):
+            later.expire()
+    assert later.path(idle.id).exists()
+    with pytest.raises(UnknownUpload):
+        later.get(idle.id)
+    later.sweep()
+    assert not later.path(idle.id).exists()
+    end(later)
 
 
 def test_old_uploads_and_stray_files_go_at_start(tmp_path: Path) -> None:
