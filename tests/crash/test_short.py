@@ -10,7 +10,7 @@ import pytest
 from tests.crash.run import Blow, Plan, Tally, crash
 
 # Fewer rows would be done before a blow is due.
-PLAN = Plan(kills=4, faults=3, rows=1200, seed=3)
+PLAN = Plan(kills=3, faults=2, rows=1200, seed=3)
 
 
 @pytest.mark.slow
