@@ -25,11 +25,17 @@ _MOMENTS = ("uploading", "validating", "running", "finalizing")
 @click.option("--seed", type=int, default=1, help="Of the moments.")
 @click.option("--json", "is_json", is_flag=True, help="Print JSON instead of a table.")
 def main(kills: int, faults: int, rows: int, seed: int, *, is_json: bool) -> None:
-    """Kill a server and fail its disk during bulk jobs, and compare the results with an undisturbed run's."""
+    """Kill a server and fail its disk during bulk jobs, and compare the results with an undisturbed run's.
+
+    An interrupt ends it early, and tells what was done until then.
+    """
     plan = Plan(kills=kills, faults=faults, rows=rows, seed=seed)
     folder = Path(tempfile.mkdtemp(prefix="crash-"))
+    tally = Tally()
     try:
-        tally = crash(folder, plan, lambda text: click.echo(text, err=True))
+        crash(folder, plan, tally, lambda text: click.echo(text, err=True))
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
     except (CrashFailed, AssertionError) as err:
         click.echo(f"seed {seed}: {err}; the server's data and log are in {folder}", err=True)
         sys.exit(1)

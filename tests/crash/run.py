@@ -92,12 +92,13 @@ class _Killed(Exception):
     """The server has been killed."""
 
 
-def crash(folder: Path, plan: Plan, tell: Callable[[str], object]) -> Tally:
+def crash(folder: Path, plan: Plan, tally: Tally, tell: Callable[[str], object]) -> None:
     """Has it all happen; every job that ends is compared with an undisturbed one.
 
     Args:
         folder: Empty; for the server's data.
         plan: How much.
+        tally: What is done is counted there.
         tell: Hears how far it is.
 
     Raises:
@@ -109,51 +110,48 @@ def crash(folder: Path, plan: Plan, tell: Callable[[str], object]) -> Tally:
     with RunningServer(folder) as server:
         reference = results(server.client, Owner(data).carry_on(server, lambda _: None))
     with Disk(folder / "data", folder) as disk:
-        fate = _Fate(folder, plan, disk, tell)
-        while fate.is_more_to_come:
-            fate.run_job(Owner(data), reference)
-    return fate.tally
+        _Fate(folder, plan, disk, tally, tell).befall(data, reference)
 
 
 class _Fate:
     """Lets blows fall at moments of its choice, and counts."""
 
-    def __init__(self, folder: Path, plan: Plan, disk: Disk, tell: Callable[[str], object]) -> None:
+    def __init__(
+        self, folder: Path, plan: Plan, disk: Disk, tally: Tally, tell: Callable[[str], object]
+    ) -> None:
         self._folder = folder
         self._plan = plan
         self._disk = disk
         self._tell = tell
         self._chance = random.Random(plan.seed)
-        self.tally = Tally()
+        self._tally = tally
         self._blow: Blow | None = None
         self._target = ""
         self._due_s: float | None = None
         self._bad: _Bad | None = None
 
-    @property
-    def is_more_to_come(self) -> bool:
-        """Whether not everything has happened yet."""
-        return bool(self._kills_left or self._faults_left)
-
-    def run_job(self, owner: Owner, reference: Rows) -> None:
-        """Takes one job to its end, over as many deaths of the server as it takes."""
+    def befall(self, data: bytes, reference: Rows) -> None:
+        """Takes job after job to its end, over as many deaths of the server as it takes."""
+        owner = Owner(data)
         while True:
             with RunningServer(self._folder, self._disk.environment) as server:
                 if self._bad is not None:
-                    self.tally.started_while_bad += 1
+                    self._tally.started_while_bad += 1
                     server.check_live()
                     self._mend()
-                if self._live_through(server, owner, reference):
-                    return
+                while self._live_through(server, owner, reference):
+                    if not (self._kills_left or self._faults_left):
+                        return
+                    owner = Owner(data)
             self._hurt_journal()
 
     @property
     def _kills_left(self) -> int:
-        return self._plan.kills - self.tally.count(Blow.KILL)
+        return self._plan.kills - self._tally.count(Blow.KILL)
 
     @property
     def _faults_left(self) -> int:
-        return self._plan.faults - self.tally.count(Blow.FULL, Blow.SYNC)
+        return self._plan.faults - self._tally.count(Blow.FULL, Blow.SYNC)
 
     def _live_through(self, server: RunningServer, owner: Owner, reference: Rows) -> bool:
         """Takes a job to its end and checks it; False if the server was killed before."""
@@ -171,7 +169,7 @@ class _Fate:
                 continue
             compare(results(server.client, job), reference)
             delete(server, job)
-            self.tally.jobs += 1
+            self._tally.jobs += 1
             return True
 
     def _try_on(self, server: RunningServer) -> bool:
@@ -239,7 +237,7 @@ class _Fate:
             self._mend()
             self._aim()
             return
-        self.tally.killed_while_bad += 1
+        self._tally.killed_while_bad += 1
         server.kill()
         if self._chance.random() < 0.5:
             self._mend()
@@ -250,10 +248,10 @@ class _Fate:
         self._bad = None
 
     def _count(self, blow: Blow, moment: str) -> None:
-        self.tally.blows[blow, moment] += 1
-        done = self.tally.blows.total()
+        self._tally.blows[blow, moment] += 1
+        done = self._tally.blows.total()
         if done % 10 == 0:
-            self._tell(f"{done} blows, {self.tally.jobs} jobs compared")
+            self._tell(f"{done} blows, {self._tally.jobs} jobs compared")
 
     def _hurt_journal(self) -> None:
         if self._chance.randrange(_JOURNAL_CUT_EACH):
@@ -263,7 +261,7 @@ class _Fate:
         if end_bytes:
             with path.open("r+b") as file:
                 file.truncate(self._chance.randrange(max(0, end_bytes - _JOURNAL_CUT_BYTES), end_bytes))
-            self.tally.journals_cut += 1
+            self._tally.journals_cut += 1
 
 
 @dataclass

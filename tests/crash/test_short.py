@@ -7,15 +7,16 @@ from pathlib import Path
 import click
 import pytest
 
-from tests.crash.run import Blow, Plan, crash
+from tests.crash.run import Blow, Plan, Tally, crash
 
 # Fewer rows would be done before a blow is due.
-PLAN = Plan(kills=4, faults=3, rows=1200, seed=3)
+PLAN = Plan(kills=3, faults=2, rows=1200, seed=3)
 
 
 @pytest.mark.slow
 def test_every_row_is_there_once_whatever_happens_to_the_server(tmp_path: Path) -> None:
-    tally = crash(tmp_path, PLAN, click.echo)
+    tally = Tally()
+    crash(tmp_path, PLAN, tally, click.echo)
     assert tally.count(Blow.KILL) == PLAN.kills
     assert tally.count(Blow.FULL, Blow.SYNC) == PLAN.faults
     assert tally.jobs >= 1

@@ -8,7 +8,7 @@ PenstockError
 │   └── WrongStateError       the job or upload is not in the state the call needs
 ├── OverloadedError           a limit is reached; see ``retry_after_s``
 ├── DeadlineExceededError     the deadline has passed or cannot be met
-├── UnavailableError          no server there, or it is loading or draining
+├── UnavailableError          no server there, or it is loading or draining, or its disk failed
 ├── CallCancelledError        the call was cancelled
 ├── UnauthenticatedError, PermissionDeniedError
 ├── UnimplementedError        in the contract, not in this release of the server
@@ -125,7 +125,7 @@ class DeadlineExceededError(PenstockError):
 
 
 class UnavailableError(PenstockError):
-    """No server answers there, or it is loading the model or shutting down."""
+    """No server answers there, or it is loading the model or shutting down, or its disk failed."""
 
     status = "UNAVAILABLE"
 

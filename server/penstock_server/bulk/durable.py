@@ -72,21 +72,21 @@ def replacing(path: Path) -> Generator[Path]:
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder, durably; no effect if it is there.
+    """Makes a folder, durably; one that is there stays, and its name is made durable.
 
     Raises:
         StorageFull: The disk has no room.
-        StorageFailed: The disk failed; the folder is not there then.
+        StorageFailed: The disk failed; a folder that was not there before is not there then.
     """
-    if path.is_dir():
-        return
     with storage_errors():
-        path.mkdir(parents=True)
+        is_new = not path.is_dir()
+        path.mkdir(parents=True, exist_ok=True)
         try:
             fsync_folder(path.parent)
         except BaseException:
-            # A name that is found here later would be taken for a durable one.
-            path.rmdir()
+            if is_new:
+                # The next fsync would succeed, and the name of this folder could still be lost.
+                path.rmdir()
             raise
 
 

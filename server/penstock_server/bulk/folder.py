@@ -56,7 +56,7 @@ class JobFolder:
         return self.path / f"{_RESULT_NAMES[selection]}.{file_format.value}"
 
     def create(self) -> None:
-        """Makes the folder, durably; no effect if it is there. Raises StorageFull or StorageFailed."""
+        """Makes the folder, durably, unless it is there. Raises StorageFull or StorageFailed."""
         make_folder(self.path)
 
     def sweep(self, parts: Collection[str]) -> None:
