@@ -13,7 +13,6 @@ from penstock_server.domain.errors import EngineFailed, ModelBroken
 from penstock_server.domain.model import ModelManifest
 from penstock_server.engines.batches import empty_batch
 from penstock_server.engines.factory import build_engine
-from penstock_server.ray import apart
 from penstock_server.ray.apart import ApartEngine
 from penstock_server.ray.model import ModelOrder
 from tests.support.server import MODELS
@@ -56,6 +55,6 @@ def test_a_batch_that_kills_the_child_fails_and_the_next_one_is_computed(
 def test_a_child_that_cannot_build_its_engine_is_a_broken_model(
     manifest: ModelManifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(apart.sys, "executable", "/bin/false")
+    monkeypatch.setattr("sys.executable", "/bin/false")
     with pytest.raises(ModelBroken, match="dies when it is built"):
         ApartEngine(manifest)
