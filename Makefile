@@ -49,7 +49,7 @@ bench-bulk: build $(STAMPS)/dev ## Put a million rows through a job: overhead ov
 soak: build $(STAMPS)/dev ## Put a server under random, rude load for 20 minutes and count every answer
 	@$(BIN)/python -m tests.soak $(ARGS)
 
-crash: build $(STAMPS)/dev ## Kill a server 100 times in the middle of bulk jobs and compare every row
+crash: build $(STAMPS)/dev ## Kill a server and fail its disk in the middle of bulk jobs and compare every row
 	@$(BIN)/python -m tests.crash $(ARGS)
 
 check: build $(STAMPS)/dev ## Format, lint, types, import layers, contract, native stubs

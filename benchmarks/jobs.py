@@ -34,7 +34,7 @@ from benchmarks.machine import describe_machine, process_tree
 from benchmarks.texts import TextKind, bulk_texts
 from penstock import JobState
 from penstock_server.config import usable_cores
-from tests.support.proc import command_of, memory_bytes, status_of
+from tests.support.proc import command_of, memory_bytes, status_of, thread_cpu_s
 from tests.support.reference_model import build_bert, reference_model_folder
 from tests.support.server import ServerProcess
 
@@ -103,7 +103,7 @@ def _measure(folder: Path, rows: int, rounds: int) -> dict[str, Any]:
     memory = _Memory(server.process.pid)
     try:
         with penstock.Client(server.address) as client:
-            run = _Run(client, path, rows)
+            run = _Run(client, path, rows, server.process.pid)
             bare = [_bare(bare_texts)]
             computing: list[float] = []
             for number in range(1, rounds + 1):
@@ -119,12 +119,16 @@ def _measure(folder: Path, rows: int, rounds: int) -> dict[str, Any]:
     # As long as the bare loop takes for all rows, in the median.
     bare_s = rows / statistics.median(bare)
     fixed_s = sum(value for name, value in run.seconds.items() if name != "reading")
+    # Threads beside the event loop tokenise windows, write parts and the journal.
+    files_s = fixed_s + run.cpu_s["threads"] / usable_cores()
     return {
         "bare_rows_per_s": [round(each, 1) for each in bare],
         "computing_rows_per_s": [round(each, 1) for each in computing],
         "computing_over_bare": round(computing_over_bare, 4),
         "job_over_bare": round(bare_s / (bare_s / computing_over_bare + fixed_s), 4),
+        "journal_and_formats_over_bare": round(files_s / bare_s, 4),
         "seconds": {name: round(value, 2) for name, value in run.seconds.items()},
+        "cores": {name: round(value / run.computing_s, 3) for name, value in run.cpu_s.items()},
         "memory_mib": memory.figures(),
     }
 
@@ -143,11 +147,16 @@ class _Run:
 
     Attributes:
         seconds: What each of its times took but for computing.
+        computing_s: Time in which it computed.
+        cpu_s: CPU time within that, of the server's event loop, its other threads, and the worker.
     """
 
-    def __init__(self, client: penstock.Client, path: Path, rows: int) -> None:
+    def __init__(self, client: penstock.Client, path: Path, rows: int, pid: int) -> None:
         self._bulk = client.bulk
         self._rows = rows
+        self._pid = pid
+        self.computing_s = 0.0
+        self.cpu_s = {"event_loop": 0.0, "threads": 0.0, "worker": 0.0}
         begin_s = time.monotonic()
         upload_id = self._bulk.upload(path)
         uploaded_s = time.monotonic()
@@ -164,12 +173,16 @@ class _Run:
         self._bulk.resume(self._job.id)
         while self._job.succeeded == done:
             self._look()
-        first, first_s = self._job.succeeded, time.monotonic()
+        first, first_s, first_cpu = self._job.succeeded, time.monotonic(), self._cpu_s()
         while self._job.state is not JobState.FINALIZING and not self._job.has_ended:
             if until is not None and self._job.succeeded >= until:
                 break
             self._look()
-        rows_per_s = (self._job.succeeded - first) / (time.monotonic() - first_s)
+        took_s = time.monotonic() - first_s
+        rows_per_s = (self._job.succeeded - first) / took_s
+        self.computing_s += took_s
+        for name, value in self._cpu_s().items():
+            self.cpu_s[name] += value - first_cpu[name]
         if until is None:
             begin_s = time.monotonic()
             while not self._job.has_ended:
@@ -189,6 +202,13 @@ class _Run:
         if read != self._rows:
             raise click.ClickException(f"{read:,} of {self._rows:,} rows were read")
         self.seconds["reading"] = time.monotonic() - begin_s
+
+    def _cpu_s(self) -> dict[str, float]:
+        threads = thread_cpu_s(self._pid)
+        event_loop = threads.pop(self._pid)
+        workers = [pid for pid in process_tree(self._pid) if _name_of(pid) == "worker"]
+        worker = sum(sum(thread_cpu_s(pid).values()) for pid in workers)
+        return {"event_loop": event_loop, "threads": sum(threads.values()), "worker": worker}
 
     def _wait(self, state: JobState) -> None:
         while self._job.state is not state:
@@ -244,12 +264,15 @@ def _name_of(pid: int) -> str:
 
 def _table(result: dict[str, Any]) -> str:
     seconds = ", ".join(f"{name} {value:,.1f}" for name, value in result["seconds"].items())
+    cores = ", ".join(f"{name} {value:.3f}" for name, value in result["cores"].items())
     bare, job = (statistics.median(result[f"{name}_rows_per_s"]) for name in ("bare", "computing"))
     ratios = f"{result['computing_over_bare']:.3f} computing, {result['job_over_bare']:.3f} in all"
     lines = [
         f"{result['rows']:,} rows; bare loop {bare:,.0f} rows/s, job {job:,.0f} while it computes (medians)",
         f"job over bare loop: {ratios}",
+        f"journal and formats over bare loop: {result['journal_and_formats_over_bare']:.3f}",
         f"seconds beside computing: {seconds}",
+        f"cores while computing: {cores}",
     ]
     for name, each in result["memory_mib"].items():
         lines.append(

@@ -16,6 +16,7 @@ from penstock_server.api.health import HealthReporter
 from penstock_server.api.inference import InferenceServicer
 from penstock_server.api.interceptors import EdgeInterceptor
 from penstock_server.api.models import ModelServicer
+from penstock_server.api.schedules import ScheduleServicer
 from penstock_server.api.server import Services, build_server
 from penstock_server.api.stream import StreamHandler
 from penstock_server.config import ServerConfig
@@ -39,6 +40,7 @@ from penstock_server.runtime.job_service import BulkJobs, bulk_limits
 from penstock_server.runtime.lanes import Lane, LocalLane
 from penstock_server.runtime.limits import scheduler_limits
 from penstock_server.runtime.model_table import ModelEntry, ModelState, ModelTable
+from penstock_server.runtime.result_cache import ResultCache
 from penstock_server.runtime.router import Router
 from penstock_server.runtime.trace import TraceWriter
 from penstock_server.runtime.worker_lane import BulkWorker
@@ -94,12 +96,14 @@ class PenstockServer:
         self._trace = (
             None if config.trace.path is None else TraceWriter(config.trace.path, config.trace.bytes_max)
         )
+        self._cache = None if config.cache is None else ResultCache(config.cache.bytes_max)
         self._dispatcher = Dispatcher(
             self._scheduler,
             self._lanes,
             self._clock,
             observer,
             self._trace,
+            cache=self._cache,
             shares_rows=config.queues.share_identical_rows,
             serial_clock=self._clock if is_serial else None,
         )
@@ -107,10 +111,11 @@ class PenstockServer:
         self._models = ModelTable(ModelRepository(config.models_dir), self._lanes, tokenizers)
         self._bulk = BulkJobs(
             config.data_dir / "bulk",
-            bulk_limits(config.bulk),
+            bulk_limits(config.bulk, max(1, len(bulk_lanes))),
             models=self._models,
             submitter=self._dispatcher,
             clock=self._clock,
+            cache=self._cache,
         )
         self._deferral = Deferral(
             self._bulk.uploads, self._bulk.jobs, calls_max=config.bulk.deferred_calls_max
@@ -170,6 +175,8 @@ class PenstockServer:
         self._dispatcher.start()
         await self._models.load_all(self._health)
         await self._cost_keeper.start(self._models.ready_manifests())
+        # Not before the models are there, or the first runs would find none.
+        self._bulk.start_schedules()
         await self._health.ready()
         _log.info("ready", address=self.address, models=[str(entry.key) for entry in self.models()])
 
@@ -209,6 +216,7 @@ class PenstockServer:
             queue=self._queue_depth,
             rpcs_in_flight=lambda: self._edge.in_flight,
             worker_restarts=lambda: 0 if self._worker is None else self._worker.restarts,
+            cache=None if self._cache is None else self._cache.counts,
         )
         exporter = Exporter(self._metrics, state, config.host, config.port)
         _log.info("metrics", address=exporter.address)
@@ -242,6 +250,7 @@ class PenstockServer:
         services = Services(
             inference=InferenceServicer(self._inference, self._streams, self._clock, self._callers),
             bulk=BulkServicer(self._bulk.uploads, self._bulk.jobs, self._bulk.limits, self._callers),
+            schedules=ScheduleServicer(self._bulk.schedules, self._bulk.limits, self._callers),
             models=ModelServicer(self._models, ENGINE_NAME, self._costs),
             health=self._health,
         )

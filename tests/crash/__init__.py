@@ -1,1 +1,1 @@
-"""A server that is killed again and again while it takes, reads, computes and writes bulk jobs."""
+"""A server that is killed, or has a bad disk, while it takes, reads, computes and writes bulk jobs."""

@@ -1,281 +1,301 @@
-"""Kills a server at chosen moments, starts it again, checks that every job ends as if nothing had been."""
+"""Kills a server and fails its disk at chosen moments; every job is to end as if nothing had been."""
 
 from __future__ import annotations
 
-import csv
-import io
 import random
+import struct
 import time
-import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 import grpc
-import numpy as np
-from numpy.typing import NDArray
 
-import penstock
-from penstock import JobState, NotFoundError, PenstockError
-from penstock.v1 import bulk_pb2, bulk_pb2_grpc
-from penstock_server.bulk.checksum import crc32c
-from tests.support.reviews import reviews
-from tests.support.server import ServerProcess
+from penstock import PenstockError
+from penstock.errors import of_rpc_error
+from tests.crash.faults import Disk
+from tests.crash.owner import (
+    CHUNK_PAUSE_S,
+    CHUNKS,
+    CrashFailed,
+    Owner,
+    Rows,
+    RunningServer,
+    compare,
+    delete,
+    input_of,
+    results,
+)
 
-# Small windows are written often: a job then gets on although the server dies every other second.
-_CONFIG = "[bulk]\nwindow_rows = 64\n"
-_MODEL = "minilm"
-# Texts are long, so that reading them takes a while, but few tokens of each are computed.
-_TOKENS_MAX = 16
-_CHUNKS = 16
-_CHUNK_PAUSE_S = 0.01
-_POLL_S = 0.005
-# How long after a state is first seen the server may be killed: about as long as it lasts.
+# How long after a state is first seen something may happen: about as long as it lasts.
 _SPREAD_S = {"validating": 0.6, "running": 2.5, "finalizing": 0.08}
 # One kill in so many also costs the last bytes that the journal wrote, as a disk that lies about fsync does.
 _JOURNAL_CUT_EACH = 5
-# Batch mates differ from run to run, and with them the last bits.
-_CLOSE = 1e-4
-_JOB_S_MAX = 600.0
+_JOURNAL_CUT_BYTES = 16_384
+# One bad disk in so many also sees a kill, and half of these a start.
+_FAULT_KILL_EACH = 3
+# How much room may be left on a full disk, how many fsyncs may succeed before one fails, how many may fail.
+_ROOM_BYTES_MAX = 300_000
+_SYNCS_BEFORE_MAX = 5
+_SYNCS_FAILING = (1, 1, 2, 5, 1 << 62)
+# How long a disk stays bad, at most, once it has hurt the server. Some damage shows in no answer.
+_BAD_S_MAX = 2.0
 
-_SEEN = {
-    JobState.VALIDATING: "validating",
-    JobState.RUNNING: "running",
-    JobState.FINALIZING: "finalizing",
-}
+
+class Blow(StrEnum):
+    """What happens to the server."""
+
+    KILL = "killed"
+    FULL = "disk full"
+    SYNC = "fsync failed"
 
 
-class CrashFailed(Exception):
-    """Something was lost, there twice, or wrong."""
+_REASONS = {Blow.FULL: "STORAGE_FULL", Blow.SYNC: "STORAGE_FAILED"}
 
 
 @dataclass
 class Tally:
-    """What was done: kills by moment, how many cost the journal's tail as well, and jobs compared."""
+    """What was done.
 
-    kills: Counter[str] = field(default_factory=Counter[str])
+    Attributes:
+        blows: How often what happened, by blow and moment. A bad disk that hurt nobody does not count.
+        killed_while_bad: Kills while the disk was bad; of them no kill of ``blows`` is one.
+        started_while_bad: Starts on a bad disk.
+        journals_cut: Kills that cost the journal's tail as well.
+        jobs: Jobs compared.
+    """
+
+    blows: Counter[tuple[Blow, str]] = field(default_factory=Counter[tuple[Blow, str]])
+    killed_while_bad: int = 0
+    started_while_bad: int = 0
     journals_cut: int = 0
     jobs: int = 0
 
+    def count(self, *blows: Blow) -> int:
+        """How often any of some blows fell."""
+        return sum(times for (blow, _), times in self.blows.items() if blow in blows)
+
 
 @dataclass(frozen=True)
-class _Rows:
-    """Results of a job: keys, and vectors ``[rows, width]``."""
+class Plan:
+    """How much is to happen: kills, times that the disk is bad; rows of each job; seed of the moments."""
 
-    keys: list[str | int | None]
-    vectors: NDArray[np.float32]
-
-
-def crash(folder: Path, kills: int, rows: int, seed: int, tell: Callable[[str], object]) -> Tally:
-    """Kills a server ``kills`` times; every job that ends is compared with an undisturbed one.
-
-    Args:
-        folder: Empty; for the server's data.
-        kills: How often.
-        rows: Rows of each job.
-        seed: Of the moments.
-        tell: Hears how far it is.
-
-    Raises:
-        CrashFailed: A row was lost, there twice, or wrong; or the server kept files that nothing needs.
-    """
-    (folder / "penstock.toml").write_text(_CONFIG, encoding="utf-8")
-    data = _input(rows)
-    tell("an undisturbed run")
-    with _Server(folder) as server:
-        reference = _results(server.client, _Attempt(data).carry_on(server, lambda _: None))
-    killer = _Killer(folder, random.Random(seed), kills, tell)
-    while killer.kills_left:
-        killer.run_job(_Attempt(data), reference)
-    return killer.tally
-
-
-def _input(rows: int) -> bytes:
-    sink = io.StringIO(newline="")
-    writer = csv.writer(sink)
-    writer.writerow(["key", "review"])
-    writer.writerows((f"review-{row}", text) for row, text in enumerate(reviews(rows)))
-    return sink.getvalue().encode()
-
-
-class _Server:
-    """The server over the folder's data, with a client."""
-
-    def __init__(self, folder: Path) -> None:
-        self.process = ServerProcess(folder / "data", "--config", str(folder / "penstock.toml"))
-        self.client = penstock.Client(self.process.address)
-        self._channel = grpc.insecure_channel(self.process.address)
-        self.is_killed = False
-        self.stub = bulk_pb2_grpc.BulkServiceStub(self._channel)
-
-    def __enter__(self) -> _Server:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.client.close()
-        self._channel.close()
-        # Whoever kills it may be a thread of gRPC's, which has not waited for its end yet.
-        if self.is_killed:
-            self.process.process.wait()
-        else:
-            self.process.kill()
+    kills: int
+    faults: int
+    rows: int
+    seed: int
 
 
 class _Killed(Exception):
     """The server has been killed."""
 
 
-class _Attempt:
-    """A job that its owner wants done, whatever happens: uploaded, made and watched, again and again."""
+def crash(folder: Path, plan: Plan, tell: Callable[[str], object]) -> Tally:
+    """Has it all happen; every job that ends is compared with an undisturbed one.
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._request_id = uuid.uuid4().hex
-        self._upload_id = ""
-        self._deadline_s = time.monotonic() + _JOB_S_MAX
+    Args:
+        folder: Empty; for the server's data.
+        plan: How much.
+        tell: Hears how far it is.
 
-    def carry_on(self, server: _Server, at: Callable[[str], object]) -> penstock.Job:
-        """Takes the job to its end; ``at`` is told where it stands, and may kill the server."""
-        self._upload(server, at)
-        job = server.client.bulk.create(
-            self._upload_id,
-            model=_MODEL,
-            task="embed",
-            text_column="review",
-            key_column="key",
-            tokens_max=_TOKENS_MAX,
-            request_id=self._request_id,
-        )
-        while not job.has_ended:
-            at(_SEEN[job.state])
-            time.sleep(_POLL_S)
-            job = server.client.bulk.get(job.id)
-            if job.total and job.succeeded + job.failed + job.pending != job.total:
-                raise CrashFailed(f"{job} does not add up")
-            if time.monotonic() > self._deadline_s:
-                raise CrashFailed(f"{job} has not ended after {_JOB_S_MAX:g} s")
-        if job.state is not JobState.SUCCEEDED or job.failed:
-            raise CrashFailed(f"{job} should have succeeded")
-        return job
-
-    def _upload(self, server: _Server, at: Callable[[str], object]) -> None:
-        committed = 0
-        if self._upload_id:
-            try:
-                found = server.stub.GetUpload(bulk_pb2.GetUploadRequest(upload_id=self._upload_id)).upload
-            except grpc.RpcError as err:
-                if err.code() is not grpc.StatusCode.NOT_FOUND:
-                    raise
-                # The journal's tail is gone, and with it the upload.
-                self._upload_id = ""
-            else:
-                if found.complete:
-                    return
-                committed = found.committed_bytes
-        if not self._upload_id:
-            header = bulk_pb2.UploadHeader(
-                file_name="in.csv", size_bytes=len(self._data), crc32c=crc32c(self._data)
-            )
-            opened = server.stub.Upload(iter([bulk_pb2.UploadRequest(header=header)]))
-            self._upload_id = opened.upload.id
-        server.stub.Upload(self._chunks(committed, at))
-
-    def _chunks(self, committed: int, at: Callable[[str], object]) -> Iterator[bulk_pb2.UploadRequest]:
-        yield bulk_pb2.UploadRequest(header=bulk_pb2.UploadHeader(upload_id=self._upload_id))
-        step = -(-len(self._data) // _CHUNKS)
-        for offset in range(committed, len(self._data), step):
-            at("uploading")
-            time.sleep(_CHUNK_PAUSE_S)
-            chunk = bulk_pb2.UploadChunk(offset=offset, data=self._data[offset : offset + step])
-            yield bulk_pb2.UploadRequest(chunk=chunk)
+    Raises:
+        CrashFailed: A row was lost, there twice, or wrong; the server said something untrue, or kept files
+            that nothing needs.
+    """
+    data = input_of(plan.rows)
+    tell("an undisturbed run")
+    with RunningServer(folder) as server:
+        reference = results(server.client, Owner(data).carry_on(server, lambda _: None))
+    with Disk(folder / "data", folder) as disk:
+        fate = _Fate(folder, plan, disk, tell)
+        while fate.is_more_to_come:
+            fate.run_job(Owner(data), reference)
+    return fate.tally
 
 
-class _Killer:
-    """Kills the server at moments of its choice, and counts."""
+class _Fate:
+    """Lets blows fall at moments of its choice, and counts."""
 
-    def __init__(
-        self, folder: Path, chance: random.Random, kills: int, tell: Callable[[str], object]
-    ) -> None:
+    def __init__(self, folder: Path, plan: Plan, disk: Disk, tell: Callable[[str], object]) -> None:
         self._folder = folder
-        self._chance = chance
+        self._plan = plan
+        self._disk = disk
         self._tell = tell
-        self.kills_left = kills
+        self._chance = random.Random(plan.seed)
         self.tally = Tally()
+        self._blow: Blow | None = None
         self._target = ""
         self._due_s: float | None = None
+        self._bad: _Bad | None = None
 
-    def run_job(self, attempt: _Attempt, reference: _Rows) -> None:
+    @property
+    def is_more_to_come(self) -> bool:
+        """Whether not everything has happened yet."""
+        return bool(self._kills_left or self._faults_left)
+
+    def run_job(self, owner: Owner, reference: Rows) -> None:
         """Takes one job to its end, over as many deaths of the server as it takes."""
         while True:
-            self._aim()
-            with _Server(self._folder) as server:
-                try:
-                    job = attempt.carry_on(server, lambda moment: self._at(moment, server))
-                except (grpc.RpcError, PenstockError, _Killed) as err:
-                    if not server.is_killed:
-                        raise CrashFailed(f"the server lives, and answers {err}") from err
-                else:
-                    _compare(_results(server.client, job), reference)
-                    _delete(server.client, job, self._folder)
-                    self.tally.jobs += 1
+            with RunningServer(self._folder, self._disk.environment) as server:
+                if self._bad is not None:
+                    self.tally.started_while_bad += 1
+                    server.check_live()
+                    self._mend()
+                if self._live_through(server, owner, reference):
                     return
             self._hurt_journal()
 
-    def _aim(self) -> None:
-        self._target = self._chance.choice(["uploading", *_SPREAD_S]) if self.kills_left else ""
-        self._due_s = None
+    @property
+    def _kills_left(self) -> int:
+        return self._plan.kills - self.tally.count(Blow.KILL)
 
-    def _at(self, moment: str, server: _Server) -> None:
-        """Hears where the job stands; kills the server when the time has come."""
-        if moment == self._target and self._due_s is None:
-            spread_s = _SPREAD_S.get(moment, _CHUNKS * _CHUNK_PAUSE_S)
-            self._due_s = time.monotonic() + self._chance.uniform(0, spread_s)
-        if self._due_s is None or time.monotonic() < self._due_s:
+    @property
+    def _faults_left(self) -> int:
+        return self._plan.faults - self.tally.count(Blow.FULL, Blow.SYNC)
+
+    def _live_through(self, server: RunningServer, owner: Owner, reference: Rows) -> bool:
+        """Takes a job to its end and checks it; False if the server was killed before."""
+        while True:
+            self._aim()
+            try:
+                job = owner.carry_on(server, lambda moment: self._at(moment, server))
+                self._end_bad(server)
+            except (grpc.RpcError, PenstockError, _Killed) as err:
+                if server.is_killed:
+                    return False
+                self._check_told(err)
+                if not self._try_on(server):
+                    return False
+                continue
+            compare(results(server.client, job), reference)
+            delete(server, job)
+            self.tally.jobs += 1
+            return True
+
+    def _try_on(self, server: RunningServer) -> bool:
+        """Ends the bad time of the disk after an error; False if that has killed the server."""
+        try:
+            self._end_bad(server)
+        except _Killed:
+            return False
+        return True
+
+    def _check_told(self, err: Exception) -> None:
+        """Makes sure that an error says what is wrong with the disk."""
+        told = of_rpc_error(err, "the server") if isinstance(err, grpc.RpcError) else err
+        wanted = None if self._bad is None else _REASONS[self._bad.blow]
+        if not isinstance(told, PenstockError) or told.reason != wanted:
+            raise CrashFailed(f"the server lives, and answers {err}") from err
+
+    def _aim(self) -> None:
+        self._due_s = None
+        blows = [Blow.KILL] * self._kills_left + [Blow.FULL, Blow.SYNC] * -(-self._faults_left // 2)
+        self._blow = self._chance.choice(blows) if blows else None
+        self._target = self._chance.choice(["uploading", *_SPREAD_S])
+
+    def _at(self, moment: str, server: RunningServer) -> None:
+        """Hears where the job stands; lets the blow fall when the time has come."""
+        if self._bad is not None:
+            if moment == "paused" or self._bad.has_lasted(self._disk, time.monotonic()):
+                self._end_bad(server)
             return
-        server.is_killed = True
-        server.process.kill()
-        self.kills_left -= 1
-        self.tally.kills[moment] += 1
-        done = sum(self.tally.kills.values())
-        if done % 10 == 0:
-            self._tell(f"killed {done} times, {self.tally.jobs} jobs compared")
+        if moment == self._target and self._due_s is None:
+            spread_s = _SPREAD_S.get(moment, CHUNKS * CHUNK_PAUSE_S)
+            self._due_s = time.monotonic() + self._chance.uniform(0, spread_s)
+        if self._blow is None or self._due_s is None or time.monotonic() < self._due_s:
+            return
+        if self._blow is not Blow.KILL:
+            self._spoil(self._blow, moment)
+            return
+        self._count(Blow.KILL, moment)
+        server.kill()
         raise _Killed
+
+    def _spoil(self, blow: Blow, moment: str) -> None:
+        self._bad = _Bad(blow, moment, self._disk.refused + self._disk.failed)
+        if blow is Blow.FULL:
+            room_bytes = self._chance.choice((0, self._chance.randrange(_ROOM_BYTES_MAX)))
+            self._disk.fill(room_bytes, makes_names=self._chance.random() < 0.5)
+        else:
+            self._disk.fail_syncs(
+                after=self._chance.randint(0, _SYNCS_BEFORE_MAX),
+                times=self._chance.choice(_SYNCS_FAILING),
+                drops_pages=self._chance.random() < 0.5,
+            )
+
+    def _end_bad(self, server: RunningServer) -> None:
+        """Ends a bad time of the disk that has hurt the server, maybe with a kill; raises _Killed then."""
+        bad = self._bad
+        if bad is None:
+            return
+        if not bad.has_hurt(self._disk):
+            self._mend()
+            return
+        self._count(bad.blow, bad.moment)
+        server.check_live()
+        if self._chance.randrange(_FAULT_KILL_EACH):
+            self._mend()
+            self._aim()
+            return
+        self.tally.killed_while_bad += 1
+        server.kill()
+        if self._chance.random() < 0.5:
+            self._mend()
+        raise _Killed
+
+    def _mend(self) -> None:
+        self._disk.mend()
+        self._bad = None
+
+    def _count(self, blow: Blow, moment: str) -> None:
+        self.tally.blows[blow, moment] += 1
+        done = self.tally.blows.total()
+        if done % 10 == 0:
+            self._tell(f"{done} blows, {self.tally.jobs} jobs compared")
 
     def _hurt_journal(self) -> None:
         if self._chance.randrange(_JOURNAL_CUT_EACH):
             return
-        for path in (self._folder / "data").rglob("*-wal"):
-            size_bytes = path.stat().st_size
-            if size_bytes:
-                with path.open("r+b") as file:
-                    file.truncate(self._chance.randrange(max(0, size_bytes - 16_384), size_bytes))
-                self.tally.journals_cut += 1
+        path = self._folder / "data" / "bulk" / "journal.sqlite-wal"
+        end_bytes = _end_of_log(path)
+        if end_bytes:
+            with path.open("r+b") as file:
+                file.truncate(self._chance.randrange(max(0, end_bytes - _JOURNAL_CUT_BYTES), end_bytes))
+            self.tally.journals_cut += 1
 
 
-def _results(client: penstock.Client, job: penstock.Job) -> _Rows:
-    rows = list(client.bulk.results(job.id))
-    if [row.row for row in rows] != list(range(job.total)):
-        raise CrashFailed(f"{job.id} has {len(rows)} rows, or not each once and in order")
-    vectors = [row.embedding for row in rows]
-    return _Rows([row.key for row in rows], np.array([np.asarray(vector) for vector in vectors], np.float32))
+@dataclass
+class _Bad:
+    """A disk that is bad: since which moment, and how much it had refused before."""
+
+    blow: Blow
+    moment: str
+    earlier: int
+    hurt_s: float | None = None
+
+    def has_hurt(self, disk: Disk) -> bool:
+        """Whether it has refused the server anything."""
+        return disk.refused + disk.failed > self.earlier
+
+    def has_lasted(self, disk: Disk, now_s: float) -> bool:
+        """Whether it has been long enough since it first did."""
+        if self.hurt_s is None and self.has_hurt(disk):
+            self.hurt_s = now_s
+        return self.hurt_s is not None and now_s - self.hurt_s > _BAD_S_MAX
 
 
-def _compare(rows: _Rows, reference: _Rows) -> None:
-    if rows.keys != reference.keys:
-        raise CrashFailed("rows have other keys than in an undisturbed run")
-    worst = float(np.abs(rows.vectors - reference.vectors).max())
-    if not worst < _CLOSE:
-        raise CrashFailed(f"vectors differ by {worst:g} from those of an undisturbed run")
+def _end_of_log(path: Path) -> int:
+    """Where the frames of SQLite's write-ahead log end: those that have the salts of its header.
 
-
-def _delete(client: penstock.Client, job: penstock.Job, folder: Path) -> None:
-    """Deletes a job, and looks whether anything of it is left."""
-    try:
-        client.bulk.delete(job.id)
-    except NotFoundError as err:
-        raise CrashFailed(f"{job.id} is gone before it was deleted") from err
-    bulk = folder / "data" / "bulk"
-    left = [path for path in bulk.rglob("*") if path.is_file() and job.id in str(path)]
-    if left:
-        raise CrashFailed(f"files of a deleted job are left: {left}")
+    https://www.sqlite.org/fileformat2.html#walformat
+    """
+    data = path.read_bytes() if path.exists() else b""
+    if not any(data[:32]):
+        return 0
+    (page_bytes,) = struct.unpack_from(">I", data, 8)
+    end = 32
+    while data[end + 8 : end + 16] == data[16:24]:
+        end += 24 + page_bytes
+    return min(end, len(data))

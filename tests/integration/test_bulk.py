@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import functools
+import hashlib
 import itertools
 import json
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +191,39 @@ def test_a_cut_upload_goes_on_from_the_committed_bytes(stub: Any) -> None:
     done = stub.Upload(rest()).upload
     assert done.complete
     assert done.committed_bytes == len(data)
+
+
+def test_a_file_that_was_sent_before_is_not_sent_again(
+    client: penstock.Client, stub: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "reviews.csv"
+    path.write_text("text\n" + "".join(f"film {row} {'x' * 100}\n" for row in range(12_000)))
+    first = client.bulk.upload(path)
+    renamed = path.rename(tmp_path / "other.csv")
+    sent: list[int] = []
+    assert client.bulk.upload(renamed, progress=lambda progress: sent.append(progress.done)) == first
+    assert sent == [renamed.stat().st_size]
+    known = stub.GetUpload(bulk_pb2.GetUploadRequest(upload_id=first)).upload
+    kept = known.expire_time.ToDatetime() - known.create_time.ToDatetime()
+    assert timedelta(days=7) <= kept < timedelta(days=7, hours=1)
+    # Another ending may mean another format, and another hash is another file.
+    assert client.bulk.upload(renamed.rename(tmp_path / "other.jsonl")) != first
+    # Who sends the bytes all the same gets the answer, too.
+    data = b"text\na film\n"
+    hashed = bulk_pb2.UploadHeader(
+        file_name="b.csv", size_bytes=len(data), sha256=hashlib.sha256(data).digest()
+    )
+    chunk = bulk_pb2.UploadRequest(chunk=bulk_pb2.UploadChunk(data=data))
+    ids = {stub.Upload(iter([bulk_pb2.UploadRequest(header=hashed), chunk])).upload.id for _ in range(3)}
+    assert len(ids) == 1
+    wrong = bulk_pb2.UploadHeader(file_name="a.csv", size_bytes=3, sha256=bytes(32))
+    messages = [
+        bulk_pb2.UploadRequest(header=wrong),
+        bulk_pb2.UploadRequest(chunk=bulk_pb2.UploadChunk(data=b"abc")),
+    ]
+    code, reason, message = failure(lambda: stub.Upload(iter(messages)))
+    assert (code, reason) == (grpc.StatusCode.DATA_LOSS, "CORRUPT_UPLOAD")
+    assert "SHA-256" in message
 
 
 def test_bad_uploads_are_refused_with_a_reason(stub: Any) -> None:

@@ -115,10 +115,12 @@ def test_the_certificate_names_the_tenant(tmp_path: Path) -> None:
 def test_a_tenant_with_a_certificate_reaches_no_others_jobs_and_uploads(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"text": "a film"}\n')
+    large = tmp_path / "large.jsonl"
+    large.write_text('{"text": "a film"}\n' * 100_000)
     data = tmp_path / "data"
     # Made before clients had to show who they are.
     with running_server(data) as open_to_all, Client(open_to_all.address) as client:
-        foreign_upload = client.bulk.upload(path)
+        foreign_upload, foreign_large = client.bulk.upload(path), client.bulk.upload(large)
         foreign = client.bulk.create(
             foreign_upload, model="minilm", task="embed", tenant="other", request_id="same"
         )
@@ -147,3 +149,7 @@ def test_a_tenant_with_a_certificate_reaches_no_others_jobs_and_uploads(tmp_path
         assert own.id != foreign.id
         assert bulk.wait(own.id).succeeded == 1
         assert [job.id for job in bulk.list()] == [own.id]
+        # Nor does it learn that others have a file.
+        own_upload = bulk.upload(large)
+        assert own_upload != foreign_large
+        assert bulk.upload(large) == own_upload

@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from penstock_kernels import TokenRows
 from penstock_server.api.deadlines import Context
 from penstock_server.bulk.database import Database
-from penstock_server.bulk.export import DeliveryOrder, ExportOrder
+from penstock_server.bulk.delivery import DeliveryOrder
+from penstock_server.bulk.export import ExportOrder
 from penstock_server.bulk.file_process import carry_out
+from penstock_server.bulk.file_sets import FindOrder, FoundFile
 from penstock_server.bulk.inputs import InputOrder
 from penstock_server.bulk.journal import JobStore
 from penstock_server.bulk.limits import BulkLimits
@@ -40,6 +42,7 @@ from penstock_server.domain.work import BatchTimes, Work
 from penstock_server.models.loaded import LoadedModel
 from penstock_server.runtime.job_files import FileTasks
 from penstock_server.runtime.jobs import JobRunner
+from penstock_server.runtime.result_cache import ResultCache
 from penstock_server.text.tokenizer import Tokenizer
 
 _T = TypeVar("_T")
@@ -67,10 +70,13 @@ class DirectFiles:
     """Carries file orders out in line."""
 
     async def materialise(self, order: InputOrder) -> int:
-        return carry_out(order)
+        return carry_out(order).rows
 
     async def retry(self, order: RetryOrder) -> int:
-        return carry_out(order)
+        return carry_out(order).rows
+
+    async def find(self, order: FindOrder) -> tuple[FoundFile, ...]:
+        return carry_out(order).files
 
     async def export(self, order: ExportOrder) -> None:
         carry_out(order)
@@ -102,11 +108,13 @@ def outputs_of(tokens: TokenRows, rows: NDArray[np.int32]) -> NDArray[np.float32
 class ManualLane:
     """Computes rows when told to, longest first as the scheduler does. A WorkSubmitter."""
 
-    def __init__(self) -> None:
+    def __init__(self, cache: ResultCache | None = None) -> None:
+        self._cache = cache
         self.queue: list[tuple[Work, list[int]]] = []
         self.computed_rows = 0
         self.arrivals = 0
         self.is_full = False
+        self.cost_ns = 1
 
     def submit(self, work: Work, *, is_again: bool = False) -> None:
         self.arrivals += not is_again
@@ -114,6 +122,9 @@ class ManualLane:
             raise Overloaded("The queue is full.", retry_after_s=0.001)
         lengths = work.tokens.lengths
         self.queue.append((work, sorted(work.rows.tolist(), key=lambda row: -int(lengths[row]))))
+
+    def bulk_ns_per_token(self, model: ModelKey) -> float:
+        return 0.1 * SECOND_NS
 
     def cancel(self, work: Work) -> None:
         work.cancelled = True
@@ -127,8 +138,10 @@ class ManualLane:
         """Delivers the next rows, from one work after another."""
         for work, rows in self._take(count):
             outputs = outputs_of(work.tokens, rows)
-            work.sink.deliver(rows, outputs, BatchTimes(0, 1, 1))
+            work.sink.deliver(rows, outputs, BatchTimes(0, 1, self.cost_ns))
             self.computed_rows += len(rows)
+            if self._cache is not None:
+                self._cache.keep(work.model, work.tenant, work.tokens, rows, outputs)
 
     def fail(self, count: int, error: PenstockError | None = None) -> None:
         """Fails the next rows."""
@@ -254,17 +267,18 @@ class Bench:
         self.files: FileTasks = DirectFiles()
         asyncio.get_running_loop().set_default_executor(InlineExecutor())
         self.lane = ManualLane()
+        self.cache: ResultCache | None = None
         self.runner: JobRunner
         self.uploads: UploadStore
         self.store: JobStore
-        self._database: Database | None = None
+        self.database: Database | None = None
 
     async def start(self) -> None:
         """Starts a runner over whatever is in the folder."""
-        self._database = Database(self.folder / "journal.sqlite")
-        self.uploads = UploadStore(self.folder / "uploads", self._database, self.limits, self.clock.now_ns)
-        self.store = JobStore(self._database, self.limits, self.clock.now_ns)
-        self.lane = ManualLane()
+        self.database = Database(self.folder / "journal.sqlite")
+        self.uploads = UploadStore(self.folder / "uploads", self.database, self.limits, self.clock.now_ns)
+        self.store = JobStore(self.database, self.limits, self.clock.now_ns)
+        self.lane = ManualLane(self.cache)
         self.runner = JobRunner(
             self.folder / "jobs",
             store=self.store,
@@ -275,6 +289,7 @@ class Bench:
             clock=self.clock,
             day_ns=self.clock.now_ns,
             limits=self.limits,
+            cache=self.cache,
             sleep=lambda seconds: self.sleep(seconds),
         )
         await self.runner.start()
@@ -282,15 +297,15 @@ class Bench:
 
     async def crash(self) -> None:
         """Ends the runner without letting it save anything."""
-        assert self._database is not None
-        self._database.close()
+        assert self.database is not None
+        self.database.close()
         await self.runner.close()
 
     async def stop(self) -> None:
         """Ends the runner as a drain does."""
-        assert self._database is not None
+        assert self.database is not None
         await self.runner.close()
-        self._database.close()
+        self.database.close()
 
     def upload(self, file_name: str, data: bytes) -> str:
         """Uploads a file in one chunk."""

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -77,13 +77,17 @@ def running_server(data_dir: Path, **overrides: object) -> Generator[ServerThrea
 class ServerProcess:
     """``penstock serve`` as a process, for tests that kill it or look at its output."""
 
-    def __init__(self, data_dir: Path, *arguments: str) -> None:
+    def __init__(self, data_dir: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
         command = [sys.executable, "-m", "penstock_server.cli", "serve", "--port", "0"]
         command += ["--models", str(MODELS), "--data", str(data_dir), *arguments]
         self._log = (data_dir.parent / f"{data_dir.name}.log").open("ab")
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=self._log, text=True, env=environment, cwd=ROOT
+            command,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
+            cwd=ROOT,
         )
         self.welcome: list[str] = []
         self.address = self._read_address()
@@ -115,9 +119,11 @@ class ServerProcess:
 
 
 @contextmanager
-def server_process(data_dir: Path, *arguments: str) -> Generator[ServerProcess]:
+def server_process(
+    data_dir: Path, *arguments: str, environment: Mapping[str, str] | None = None
+) -> Generator[ServerProcess]:
     """A server process, ready; killed at the end if the test has not ended it."""
-    server = ServerProcess(data_dir, *arguments)
+    server = ServerProcess(data_dir, *arguments, environment=environment)
     try:
         yield server
     finally:

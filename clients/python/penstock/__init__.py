@@ -65,6 +65,7 @@ if TYPE_CHECKING:
         TimeWindow,
         Truncation,
     )
+    from penstock.schedule import Schedule, ScheduleRun
     from penstock.stream import SentenceRange, StreamAppend, StreamResult, StreamText
     from penstock.vectors import Embedding, Embeddings
 
@@ -90,6 +91,7 @@ _HOMES = {
         "Aggregation FileFormat JobState LaneKind ModelState OverloadPolicy RequestClass RowSelection "
         "ScoreFunction StreamOrder Task TimeWindow Truncation"
     ),
+    "schedule": "Schedule ScheduleRun",
     "stream": "SentenceRange StreamAppend StreamResult StreamText",
     "vectors": "Embedding Embeddings",
 }
@@ -133,6 +135,8 @@ __all__ = [
     "RequestClass",
     "RowResult",
     "RowSelection",
+    "Schedule",
+    "ScheduleRun",
     "ScoreFunction",
     "SentenceRange",
     "Span",

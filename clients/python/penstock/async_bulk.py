@@ -77,7 +77,10 @@ class AsyncBulk:
         upload_id: str = "",
         progress: ProgressCallback | None = None,
     ) -> str:
-        """Sends a file and returns its upload's id; with ``upload_id``, goes on with an earlier upload."""
+        """Sends a file and returns its upload's id; with ``upload_id``, goes on with an earlier upload.
+
+        A file of a MiB or more that the server has already is not sent again: its upload's id is returned.
+        """
         return await self._wire.run(upload(Path(path), upload_id, progress))
 
     async def create(

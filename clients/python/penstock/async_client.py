@@ -9,6 +9,7 @@ from typing import Self, Unpack, overload
 from penstock import inference, models
 from penstock.answers import Classifications, Ranking, TagLists, Tokenizations
 from penstock.async_bulk import AsyncBulk
+from penstock.async_schedules import AsyncSchedules
 from penstock.async_wire import AsyncWire, each_of, shielded
 from penstock.channel import TlsSetting
 from penstock.client import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S
@@ -54,6 +55,7 @@ class AsyncClient:
 
     Attributes:
         bulk: Uploads, jobs and their results.
+        schedules: Recurring jobs.
         models: The models of the server.
     """
 
@@ -72,6 +74,7 @@ class AsyncClient:
         self._rows_max = rows_max
         self.address = address
         self.bulk = AsyncBulk(self._wire, timeout_s)
+        self.schedules = AsyncSchedules(self._wire, timeout_s)
         self.models = AsyncModels(self._wire, timeout_s)
 
     async def __aenter__(self) -> Self:

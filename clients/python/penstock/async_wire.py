@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from penstock.channel import TlsSetting, open_aio_channel
 from penstock.errors import PenstockError, of_rpc_error
-from penstock.exchange import Exchange, Metadata, Method, Pause, Send, Step, Unary
+from penstock.exchange import Exchange, Local, Metadata, Method, Pause, Send, Step, Unary
 
 T = TypeVar("T")
 ResponseT = TypeVar("ResponseT", bound=Message)
@@ -77,6 +77,8 @@ class AsyncWire:
     async def _perform(self, step: Step) -> Any:
         if isinstance(step, Pause):
             return await asyncio.sleep(step.delay_s)
+        if isinstance(step, Local):
+            return await asyncio.to_thread(step.work)
         try:
             if isinstance(step, Unary):
                 call = _call(step.method, self._channel().unary_unary)

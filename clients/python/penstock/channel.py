@@ -10,12 +10,16 @@ import grpc.aio
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 
 # Retried by gRPC when the server was not reached or said UNAVAILABLE before it answered anything. Upload
-# resumes by offset instead, and repeating the other calls left out would fail where the first succeeded.
+# resumes by offset instead, and repeating the other calls left out would fail where the first succeeded, or,
+# for RunSchedule, not tell the jobs that the first one made.
 _RETRIED = {
     "penstock.v1.InferenceService": ("Embed", "Classify", "Tag", "Rerank", "Tokenize", "Stream"),
     "penstock.v1.BulkService": (
         "GetUpload", "CreateJob", "GetJob", "ListJobs", "WatchJob", "ReadResults", "CancelJob",
         "RetryFailedRows",
+    ),
+    "penstock.v1.ScheduleService": (
+        "CreateSchedule", "GetSchedule", "ListSchedules", "PauseSchedule", "ResumeSchedule",
     ),
     "penstock.v1.ModelService": ("ListModels", "GetModel"),
     "grpc.health.v1.Health": ("Check",),

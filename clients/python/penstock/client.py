@@ -15,6 +15,7 @@ from penstock.inputs import Text, refuse_single
 from penstock.methods import STREAM
 from penstock.models import HealthStatus, Model
 from penstock.options import Aggregation, CallOptions, ScoreFunction, StreamOptions, Task, TaskOptions
+from penstock.schedules import Schedules
 from penstock.stream import StreamItem, StreamResult, item_requests, open_request, results_of
 from penstock.v1 import inference_pb2
 from penstock.vectors import Embeddings
@@ -56,6 +57,7 @@ class Client:
 
     Attributes:
         bulk: Uploads, jobs and their results.
+        schedules: Recurring jobs.
         models: The models of the server.
     """
 
@@ -74,6 +76,7 @@ class Client:
         self._rows_max = rows_max
         self.address = address
         self.bulk = Bulk(self._wire, timeout_s)
+        self.schedules = Schedules(self._wire, timeout_s)
         self.models = Models(self._wire, timeout_s)
 
     def __enter__(self) -> Self:

@@ -2,7 +2,7 @@
 
 PenstockError
 ├── InvalidRequestError       the request can never work as it is; see ``violations``
-├── NotFoundError             no such model, job or upload
+├── NotFoundError             no such model, job, schedule or upload
 ├── FailedPreconditionError
 │   ├── TaskNotSupportedError the model does not do this task
 │   └── WrongStateError       the job or upload is not in the state the call needs
@@ -93,7 +93,7 @@ class InvalidRequestError(PenstockError):
 
 
 class NotFoundError(PenstockError):
-    """No such model, job or upload."""
+    """No such model, job, schedule or upload."""
 
     status = "NOT_FOUND"
 

@@ -64,13 +64,23 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
+class Local:
+    """A step: do something on this machine that may block, such as reading a file; its answer is the result.
+
+    An asynchronous driver does it on another thread.
+    """
+
+    work: Callable[[], Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Pause:
     """A step: wait."""
 
     delay_s: float
 
 
-Step = Unary | Send | Pause
+Step = Unary | Send | Local | Pause
 Exchange = Generator[Step, Any, T]
 
 

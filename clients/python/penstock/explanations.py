@@ -72,6 +72,7 @@ class Explanation:
         spared_version: The version that would have answered but for the overload; empty if it did.
         predicted_s: From admission to the answer at the latest, as predicted when its last batch started;
             None if nothing was, or if the texts went in several calls.
+        cached_rows: Rows that no batch computed, since the server had kept the outputs of the same rows.
     """
 
     batches: tuple[BatchExplanation, ...] = ()
@@ -80,6 +81,7 @@ class Explanation:
     routing_rule: str = ""
     spared_version: str = ""
     predicted_s: float | None = None
+    cached_rows: int = 0
 
     @classmethod
     def of(cls, message: common_pb2.Explanation) -> Explanation:
@@ -91,6 +93,7 @@ class Explanation:
             routing_rule=message.routing_rule,
             spared_version=message.spared_version,
             predicted_s=seconds_of(message.predicted) if message.HasField("predicted") else None,
+            cached_rows=message.cached_rows,
         )
 
     @classmethod
@@ -104,4 +107,5 @@ class Explanation:
             demoted_from=demotions[0] if demotions else first.demoted_from,
             routing_rule=first.routing_rule,
             spared_version=first.spared_version,
+            cached_rows=sum(part.cached_rows for part in parts),
         )

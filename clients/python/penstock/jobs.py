@@ -6,10 +6,8 @@ import json
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, cast
-
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from penstock.answers import Classification, Span
 from penstock.errors import PenstockError, of_status
@@ -25,7 +23,7 @@ from penstock.inputs import (
 from penstock.methods import CREATE_JOB, DELETE_JOB, LIST_JOBS, RETRY_FAILED_ROWS
 from penstock.options import FileFormat, JobOptions, JobState, RowSelection, Task, TimeWindow
 from penstock.outcomes import Answer, answer_of
-from penstock.times import seconds_of
+from penstock.times import seconds_of, stamp_of, time_of
 from penstock.v1 import bulk_pb2, common_pb2
 from penstock.vectors import Embedding
 
@@ -54,7 +52,10 @@ class Job:
         upload_id: The input; empty if a URL names it.
         input_url: The input, if it is no upload.
         output_url: Folder that gets the result files; empty for none.
+        output_format: Format of the files there; unspecified without it.
+        output_rows_per_file: Most rows of one of them; 0 for all in one.
         weight: Its share of the time against the tenant's other jobs; 100 unless the caller said otherwise.
+        share_max: Largest part of the bulk lanes' time that it may take; None for no bound of its own.
         expire_time: When it ends as EXPIRED unless all its rows are done; None for never.
         not_before: No row is computed before; None for at once.
         windows: Rows are computed only within these; none for at any time.
@@ -83,7 +84,10 @@ class Job:
     upload_id: str
     input_url: str
     output_url: str
+    output_format: FileFormat
+    output_rows_per_file: int
     weight: int
+    share_max: float | None
     expire_time: datetime | None
     not_before: datetime | None
     windows: tuple[TimeWindow, ...]
@@ -128,19 +132,19 @@ class Job:
             upload_id=spec.upload_id,
             input_url=spec.input_url,
             output_url=spec.output_url,
+            output_format=FileFormat.of_number(spec.output_format),
+            output_rows_per_file=spec.output_rows_per_file,
             weight=spec.weight,
-            expire_time=_time_of(spec.expire_time) if spec.HasField("expire_time") else None,
-            not_before=_time_of(spec.not_before) if spec.HasField("not_before") else None,
-            windows=tuple(
-                TimeWindow(each.start_cron, each.duration.ToTimedelta(), each.time_zone or "UTC")
-                for each in spec.windows
-            ),
+            share_max=spec.share_max or None,
+            expire_time=time_of(spec.expire_time) if spec.HasField("expire_time") else None,
+            not_before=time_of(spec.not_before) if spec.HasField("not_before") else None,
+            windows=windows_of(spec.windows),
             failed_rows_max=spec.failed_rows_max if spec.HasField("failed_rows_max") else None,
             retry_of=spec.retry_of,
             error=of_status(message.error) if message.HasField("error") else None,
-            create_time=_time_of(message.create_time) if message.HasField("create_time") else None,
-            start_time=_time_of(message.start_time) if message.HasField("start_time") else None,
-            end_time=_time_of(message.end_time) if message.HasField("end_time") else None,
+            create_time=time_of(message.create_time) if message.HasField("create_time") else None,
+            start_time=time_of(message.start_time) if message.HasField("start_time") else None,
+            end_time=time_of(message.end_time) if message.HasField("end_time") else None,
         )
 
 
@@ -240,11 +244,16 @@ def spec_of(upload_id: str, model: str, task: Task | str, options: JobOptions) -
         tag=tag_options_of(options),
         display_name=options.get("display_name", ""),
         weight=options.get("weight") or 0,
+        share_max=options.get("share_max") or 0,
         not_before=stamp_of(options.get("not_before")),
         windows=[_window_of(window) for window in options.get("windows", ())],
         failed_rows_max=options.get("failed_rows_max"),
         expire_time=stamp_of(options.get("expire_time")),
         output_url=options.get("output_url", ""),
+        output_format=cast(
+            bulk_pb2.FileFormat.ValueType, number_of(FileFormat, options.get("output_format"))
+        ),
+        output_rows_per_file=options.get("output_rows_per_file") or 0,
     )
     if options.get("input_url"):
         spec.input_url = options.get("input_url", "")
@@ -320,20 +329,14 @@ def file_request(
     return request
 
 
+def windows_of(messages: Iterable[bulk_pb2.TimeWindow]) -> tuple[TimeWindow, ...]:
+    """Reads windows of time."""
+    return tuple(
+        TimeWindow(each.start_cron, each.duration.ToTimedelta(), each.time_zone or "UTC") for each in messages
+    )
+
+
 def _window_of(window: TimeWindow) -> bulk_pb2.TimeWindow:
     message = bulk_pb2.TimeWindow(start_cron=window.start, time_zone=window.time_zone)
     message.duration.FromTimedelta(window.duration)
     return message
-
-
-def stamp_of(moment: datetime | None) -> Timestamp | None:
-    """Writes a time; one without a zone is local."""
-    if moment is None:
-        return None
-    stamp = Timestamp()
-    stamp.FromDatetime(moment.astimezone(UTC))
-    return stamp
-
-
-def _time_of(stamp: Timestamp) -> datetime:
-    return stamp.ToDatetime(tzinfo=UTC)

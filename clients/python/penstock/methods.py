@@ -5,10 +5,11 @@ from __future__ import annotations
 from google.protobuf import wrappers_pb2
 
 from penstock.exchange import Method
-from penstock.v1 import bulk_pb2, inference_pb2, model_pb2
+from penstock.v1 import bulk_pb2, inference_pb2, model_pb2, schedule_pb2
 
 _INFERENCE = "/penstock.v1.InferenceService"
 _BULK = "/penstock.v1.BulkService"
+_SCHEDULE = "/penstock.v1.ScheduleService"
 _MODEL = "/penstock.v1.ModelService"
 
 EMBED = Method(f"{_INFERENCE}/Embed", inference_pb2.EmbedRequest, inference_pb2.EmbedResponse)
@@ -32,6 +33,28 @@ RETRY_FAILED_ROWS = Method(
     f"{_BULK}/RetryFailedRows", bulk_pb2.RetryFailedRowsRequest, bulk_pb2.RetryFailedRowsResponse
 )
 DELETE_JOB = Method(f"{_BULK}/DeleteJob", bulk_pb2.DeleteJobRequest, bulk_pb2.DeleteJobResponse)
+
+CREATE_SCHEDULE = Method(
+    f"{_SCHEDULE}/CreateSchedule", schedule_pb2.CreateScheduleRequest, schedule_pb2.CreateScheduleResponse
+)
+GET_SCHEDULE = Method(
+    f"{_SCHEDULE}/GetSchedule", schedule_pb2.GetScheduleRequest, schedule_pb2.GetScheduleResponse
+)
+LIST_SCHEDULES = Method(
+    f"{_SCHEDULE}/ListSchedules", schedule_pb2.ListSchedulesRequest, schedule_pb2.ListSchedulesResponse
+)
+RUN_SCHEDULE = Method(
+    f"{_SCHEDULE}/RunSchedule", schedule_pb2.RunScheduleRequest, schedule_pb2.RunScheduleResponse
+)
+PAUSE_SCHEDULE = Method(
+    f"{_SCHEDULE}/PauseSchedule", schedule_pb2.PauseScheduleRequest, schedule_pb2.PauseScheduleResponse
+)
+RESUME_SCHEDULE = Method(
+    f"{_SCHEDULE}/ResumeSchedule", schedule_pb2.ResumeScheduleRequest, schedule_pb2.ResumeScheduleResponse
+)
+DELETE_SCHEDULE = Method(
+    f"{_SCHEDULE}/DeleteSchedule", schedule_pb2.DeleteScheduleRequest, schedule_pb2.DeleteScheduleResponse
+)
 
 LIST_MODELS = Method(f"{_MODEL}/ListModels", model_pb2.ListModelsRequest, model_pb2.ListModelsResponse)
 GET_MODEL = Method(f"{_MODEL}/GetModel", model_pb2.GetModelRequest, model_pb2.GetModelResponse)

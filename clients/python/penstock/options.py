@@ -243,8 +243,8 @@ class TimeWindow:
     time_zone: str = "UTC"
 
 
-class JobOptions(RowOptions, TaskOptions, total=False):
-    """Options of a job, beside its input and task.
+class RecurringJobOptions(RowOptions, TaskOptions, total=False):
+    """Options that a job has also if a schedule makes it, beside its input and task.
 
     Attributes:
         text_column: Column that holds the text; unset is "text".
@@ -252,17 +252,15 @@ class JobOptions(RowOptions, TaskOptions, total=False):
         key_column: Column that is carried to the results to join by.
         carry_columns: Further columns that are carried to the results.
         input_format: Format of the input; unset is told by the file name's ending.
-        input_url: A file that the server reads instead of an upload, where its operator allows that.
-        output_url: A folder that gets the result files (Parquet), where the server's operator allows that.
+        output_url: A folder that gets the result files, where the server's operator allows that.
+        output_format: Format of the files there: Parquet by default, JSON lines or OpenAI's batch lines.
+        output_rows_per_file: Most rows of one of them; unset: all rows in one.
         display_name: The caller's own words for the job, shown in lists.
         weight: Its share of the time against the tenant's other jobs, from 1 to 1,000; unset is 100.
-        expire_time: When the job ends as EXPIRED unless all its rows are done; finished rows are kept. A time
-            without a zone is local.
-        not_before: No row is computed before this time. A time without a zone is local.
+        share_max: Largest part of the bulk lanes' time that it may take, above 0 up to 1, though nobody else
+            wants them; unset: no bound.
         windows: Rows are computed only within these windows; unset: at any time.
         failed_rows_max: The job fails once more rows than this have; unset: it never does.
-        request_id: The caller's own id of the submission: a second one with the same id returns the
-            first's job. Unset: a random one, which makes the client's own retries safe.
     """
 
     text_column: str
@@ -270,12 +268,30 @@ class JobOptions(RowOptions, TaskOptions, total=False):
     key_column: str
     carry_columns: Sequence[str]
     input_format: FileFormat | str | None
-    input_url: str
     output_url: str
+    output_format: FileFormat | str | None
+    output_rows_per_file: int | None
     display_name: str
     weight: int | None
-    expire_time: datetime | None
-    not_before: datetime | None
+    share_max: float | None
     windows: Sequence[TimeWindow]
     failed_rows_max: int | None
+
+
+class JobOptions(RecurringJobOptions, total=False):
+    """Options of a job, beside its input and task.
+
+    Attributes:
+        input_url: A file that the server reads instead of an upload, where its operator allows that. One that
+            ends in a slash names all files below a folder; ``*`` stands for any part of a name.
+        expire_time: When the job ends as EXPIRED unless all its rows are done; finished rows are kept. A time
+            without a zone is local.
+        not_before: No row is computed before this time. A time without a zone is local.
+        request_id: The caller's own id of the submission: a second one with the same id returns the
+            first's job. Unset: a random one, which makes the client's own retries safe.
+    """
+
+    input_url: str
+    expire_time: datetime | None
+    not_before: datetime | None
     request_id: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
 import secrets
@@ -14,13 +15,15 @@ from typing import BinaryIO, Self, cast
 from google.protobuf.message import Message
 
 from penstock.errors import DataLossError, InternalError, NotFoundError, PenstockError, UnavailableError
-from penstock.exchange import Deadline, Exchange, Pause, Send, ask
+from penstock.exchange import Deadline, Exchange, Local, Pause, Send, ask
 from penstock.jobs import Progress, ProgressCallback
 from penstock.methods import GET_UPLOAD, UPLOAD
 from penstock.v1 import bulk_pb2
 
 CHUNK_BYTES = 1024 * 1024
 FAILURES_MAX = 5
+# Files from this size on are asked for by their hash before they are sent: a smaller one is sent as fast.
+HASHED_BYTES_MIN = CHUNK_BYTES
 BACKOFF_FIRST_S = 0.2
 BACKOFF_MAX_S = 5.0
 
@@ -121,7 +124,8 @@ def upload(
 ) -> Exchange[str]:
     """Sends a file and returns the upload's id, going on from the committed bytes when the line breaks.
 
-    The upload is opened by a call of its own, so that its id is known before the first byte is at risk.
+    The upload is opened by a call of its own, so that its id is known before the first byte is at risk. If
+    the server has one of the same bytes, of ``HASHED_BYTES_MIN`` or more, that is it, and none are sent.
 
     Args:
         path: The file; it must not change meanwhile.
@@ -134,8 +138,11 @@ def upload(
         state = yield from _get(upload_id)
         _check_same(path, source.size_bytes, state)
     else:
-        response = yield Send(UPLOAD, iter([source.opening()]), None)
+        opening = yield Local(source.opening)
+        response = yield Send(UPLOAD, iter([opening]), None)
         state = cast(bulk_pb2.UploadResponse, response).upload
+        if state.complete:
+            source.tell(state.size_bytes)
     patience = Patience()
     while not state.complete:
         before = state.committed_bytes
@@ -191,9 +198,10 @@ class _Source:
         self._extend = checksum()
 
     def opening(self) -> bulk_pb2.UploadRequest:
-        """Builds the message that opens the upload, with the whole file's checksum."""
+        """Builds the message that opens the upload, with the whole file's checksums."""
+        crc32c, sha256 = self._checksums()
         header = bulk_pb2.UploadHeader(
-            file_name=self._path.name, size_bytes=self.size_bytes, crc32c=self._whole_crc()
+            file_name=self._path.name, size_bytes=self.size_bytes, crc32c=crc32c, sha256=sha256
         )
         return bulk_pb2.UploadRequest(header=header)
 
@@ -208,18 +216,23 @@ class _Source:
                 chunk = bulk_pb2.UploadChunk(offset=offset, data=data, crc32c=crc)
                 yield bulk_pb2.UploadRequest(chunk=chunk)
                 offset += len(data)
-                self._tell(offset)
+                self.tell(offset)
 
-    def _tell(self, sent_bytes: int) -> None:
+    def tell(self, sent_bytes: int) -> None:
+        """Tells how far it is."""
         if self._progress is not None:
             elapsed_s = self._clock() - self._start_s
             self._progress(Progress.of_bytes("upload", sent_bytes, self.size_bytes, elapsed_s))
 
-    def _whole_crc(self) -> int | None:
-        if self._extend is None:
-            return None
-        crc = 0
+    def _checksums(self) -> tuple[int | None, bytes | None]:
+        """Reads the file once; returns its CRC32C and its SHA-256, None for what is not wanted."""
+        extend, is_hashed = self._extend, self.size_bytes >= HASHED_BYTES_MIN
+        if extend is None and not is_hashed:
+            return None, None
+        crc, sha256 = 0, hashlib.sha256()
         with self._path.open("rb") as file:
             while data := file.read(CHUNK_BYTES):
-                crc = self._extend(crc, data)
-        return crc
+                crc = 0 if extend is None else extend(crc, data)
+                if is_hashed:
+                    sha256.update(data)
+        return None if extend is None else crc, sha256.digest() if is_hashed else None

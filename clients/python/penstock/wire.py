@@ -10,7 +10,7 @@ import grpc
 from google.protobuf.message import Message
 
 from penstock.errors import PenstockError, of_rpc_error
-from penstock.exchange import Exchange, Metadata, Method, Pause, Send, Step, Unary
+from penstock.exchange import Exchange, Local, Metadata, Method, Pause, Send, Step, Unary
 
 T = TypeVar("T")
 ResponseT = TypeVar("ResponseT", bound=Message)
@@ -64,6 +64,8 @@ class Wire:
     def _perform(self, step: Step) -> Any:
         if isinstance(step, Pause):
             return self.pause(step.delay_s)
+        if isinstance(step, Local):
+            return step.work()
         try:
             if isinstance(step, Unary):
                 call = self._call(step.method, self._channel.unary_unary)

@@ -84,11 +84,7 @@ class BulkServicer(bulk_pb2_grpc.BulkServiceServicer):
         self, request: bulk_pb2.ListJobsRequest, context: Context
     ) -> bulk_pb2.ListJobsResponse:
         """Lists jobs, newest first."""
-        if not 0 <= request.page_size <= self._limits.page_jobs_max:
-            raise InvalidRequest.of_field(
-                "page_size", f"must be from 1 to {self._limits.page_jobs_max} (0: the default)"
-            )
-        page_size = request.page_size or self._limits.page_jobs_default
+        page_size = bulk_codec.page_size_from_proto(request.page_size, self._limits)
         states = {bulk_codec.state_from_proto(number) for number in request.states}
         bulk_codec.bounded(request.page_token, "page_token", self._limits.id_bytes_max)
         tenant = self._callers.proven_tenant(context)
@@ -177,6 +173,9 @@ class BulkServicer(bulk_pb2_grpc.BulkServiceServicer):
         try:
             async for request in messages:
                 if session is None:
+                    known = await self._known(request, tenant)
+                    if known is not None:
+                        return known
                     session = await self._open(request, tenant)
                 else:
                     await _append(session, request)
@@ -189,16 +188,29 @@ class BulkServicer(bulk_pb2_grpc.BulkServiceServicer):
             if session is not None:
                 await asyncio.shield(asyncio.to_thread(session.close))
 
+    async def _known(self, request: bulk_pb2.UploadRequest, tenant: str | None) -> UploadState | None:
+        """A complete upload of the bytes that somebody is about to send; None if there is none."""
+        header = request.header
+        if header.upload_id or not header.HasField("sha256"):
+            return None
+        sha256 = bulk_codec.sha256_from_proto(header)
+        return await asyncio.to_thread(
+            self._uploads.find, header.file_name, header.size_bytes, sha256, tenant or ""
+        )
+
     async def _open(self, request: bulk_pb2.UploadRequest, tenant: str | None) -> UploadSession:
         if request.WhichOneof("message") != "header":
             raise InvalidRequest.of_field("header", "is required as the first message of an upload")
         header = request.header
         crc32c = header.crc32c if header.HasField("crc32c") else None
+        sha256 = bulk_codec.sha256_from_proto(header) if header.HasField("sha256") else None
         if header.upload_id:
             upload = await self._upload(header.upload_id, "header.upload_id", tenant)
-            begin = partial(self._uploads.resume, upload.id, header.size_bytes, crc32c)
+            begin = partial(self._uploads.resume, upload.id, header.size_bytes, crc32c, sha256)
         else:
-            begin = partial(self._uploads.open, header.file_name, header.size_bytes, crc32c, tenant or "")
+            begin = partial(
+                self._uploads.open, header.file_name, header.size_bytes, crc32c, tenant or "", sha256
+            )
         opening = asyncio.ensure_future(asyncio.to_thread(begin))
         try:
             return await asyncio.shield(opening)
@@ -223,11 +235,7 @@ class BulkServicer(bulk_pb2_grpc.BulkServiceServicer):
         return job_id
 
     def _request_id(self, request_id: str, context: Context) -> str:
-        """A caller's id of a request as the journal keeps it: tenants do not meet in them."""
-        bulk_codec.bounded(request_id, "request_id", self._limits.id_bytes_max)
-        tenant = self._callers.proven_tenant(context)
-        # No tenant's name has this character, so no two of them make the same.
-        return request_id if tenant is None or not request_id else f"{tenant}\0{request_id}"
+        return bulk_codec.own_request_id(request_id, self._callers.proven_tenant(context), self._limits)
 
     def _id(self, value: str, field: str = "job_id") -> str:
         return bulk_codec.required(value, field, self._limits.id_bytes_max)

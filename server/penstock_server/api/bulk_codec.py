@@ -13,7 +13,8 @@ from penstock.v1 import bulk_pb2, common_pb2
 from penstock_server.api import codec
 from penstock_server.api.status import DOMAIN, STATUS_BY_ERROR
 from penstock_server.bulk.carried import check_carried
-from penstock_server.bulk.inputs import format_of_name
+from penstock_server.bulk.file_sets import names_many
+from penstock_server.bulk.formats import format_of_name, known_format
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.bulk.openai_input import batch_columns
 from penstock_server.bulk.parts import RowStatus
@@ -22,6 +23,7 @@ from penstock_server.bulk.uploads import Upload
 from penstock_server.domain.answer import Classifications, Vectors
 from penstock_server.domain.errors import InvalidRequest, NotBuilt
 from penstock_server.domain.job import (
+    RESULT_FORMATS,
     WEIGHT_DEFAULT,
     WEIGHT_MAX,
     FileFormat,
@@ -94,6 +96,7 @@ _SCORE_NUMBERS: dict[ScoreFunction | None, common_pb2.ScoreFunction.ValueType] =
 _STATUS_BY_REASON = {error.reason: code for error, code in STATUS_BY_ERROR.items()}
 _STATUS_BY_REASON["INTERNAL"] = grpc.StatusCode.INTERNAL
 _DEFAULT_TEXT_COLUMN = "text"
+_SHA256_BYTES = 32
 _BILLION = 1_000_000_000
 # Seconds since 1970 whose nanoseconds 64 bits hold.
 _SECONDS_MAX = (1 << 63) // _BILLION - 1
@@ -125,8 +128,10 @@ def spec_from_proto(message: bulk_pb2.JobSpec, file_name: str, limits: BulkLimit
         upload_id=message.upload_id,
         input_url=bounded(message.input_url, "spec.input_url", limits.url_bytes_max),
         output_url=bounded(message.output_url, "spec.output_url", limits.url_bytes_max),
-        input_format=input_format_from_proto(message.input_format, file_name),
-        columns=_columns(message, file_name, limits),
+        output_format=_output_format(message),
+        output_rows_per_file=_output_rows_per_file(message),
+        input_format=_input_format(message, file_name),
+        columns=_columns(message, limits),
         options=replace(options, request_class=RequestClass.BULK),
         vectors_as_numbers=codec.vector_format_from_proto(message.embed)
         == common_pb2.VECTOR_FORMAT_REPEATED_FLOAT,
@@ -137,14 +142,15 @@ def spec_from_proto(message: bulk_pb2.JobSpec, file_name: str, limits: BulkLimit
         else None,
         windows=tuple(_window(window, number) for number, window in enumerate(message.windows)),
         failed_rows_max=_failed_rows_max(message),
+        share_max=_share_max(message.share_max),
         expire_time_ns=_nanoseconds(message.expire_time, "spec.expire_time")
         if message.HasField("expire_time")
         else None,
     )
 
 
-def _columns(message: bulk_pb2.JobSpec, file_name: str, limits: BulkLimits) -> InputColumns:
-    if input_format_from_proto(message.input_format, file_name) is FileFormat.OPENAI_BATCH:
+def _columns(message: bulk_pb2.JobSpec, limits: BulkLimits) -> InputColumns:
+    if message.input_format == bulk_pb2.FILE_FORMAT_OPENAI_BATCH:
         for name in ("text_column", "text_pair_column", "key_column", "carry_columns"):
             if getattr(message, name):
                 raise InvalidRequest.of_field(
@@ -178,12 +184,42 @@ def _window(message: bulk_pb2.TimeWindow, number: int) -> TimeWindow:
     return TimeWindow(message.start_cron, message.duration.seconds, message.time_zone)
 
 
+def _share_max(number: float) -> float | None:
+    # Written so that it refuses what is no number, too.
+    if not 0 <= number <= 1:
+        raise InvalidRequest.of_field("spec.share_max", "must be above 0, up to 1 (0: no bound)")
+    return number or None
+
+
 def _failed_rows_max(message: bulk_pb2.JobSpec) -> int | None:
     if not message.HasField("failed_rows_max"):
         return None
     if message.failed_rows_max < 0:
         raise InvalidRequest.of_field("spec.failed_rows_max", "must not be negative")
     return message.failed_rows_max
+
+
+def _output_format(message: bulk_pb2.JobSpec) -> FileFormat:
+    if message.output_format == bulk_pb2.FILE_FORMAT_UNSPECIFIED:
+        return FileFormat.PARQUET
+    output_format = _format(message.output_format, "spec.output_format")
+    if output_format not in RESULT_FORMATS:
+        raise InvalidRequest.of_field("spec.output_format", "must be JSONL, PARQUET or OPENAI_BATCH")
+    _check_output_url(message, "spec.output_format")
+    return output_format
+
+
+def _output_rows_per_file(message: bulk_pb2.JobSpec) -> int:
+    if message.output_rows_per_file < 0:
+        raise InvalidRequest.of_field("spec.output_rows_per_file", "must not be negative")
+    if message.output_rows_per_file:
+        _check_output_url(message, "spec.output_rows_per_file")
+    return message.output_rows_per_file
+
+
+def _check_output_url(message: bulk_pb2.JobSpec, field: str) -> None:
+    if not message.output_url:
+        raise InvalidRequest.of_field(field, "has no meaning without spec.output_url")
 
 
 def _nanoseconds(timestamp: timestamp_pb2.Timestamp, field: str) -> int:
@@ -202,7 +238,6 @@ def check_built(spec: bulk_pb2.JobSpec) -> None:
         NotBuilt: Names the field.
     """
     present = {
-        "share_max": spec.share_max != 0,
         "options.explain": spec.options.explain,
         # Clients that send an empty message ask for nothing; the task itself is refused by the model.
         "tag": spec.tag.ByteSize() > 0 and spec.task != common_pb2.TASK_TAG,
@@ -226,15 +261,37 @@ def bounded(value: str, field: str, bytes_max: int) -> str:
     return value
 
 
+def own_request_id(request_id: str, tenant: str | None, limits: BulkLimits) -> str:
+    """Reads a caller's id of a request as journals keep it: tenants do not meet in them.
+
+    Args:
+        request_id: As the caller wrote it; may be empty.
+        tenant: The caller's, if certificates prove it.
+        limits: Bounds it.
+    """
+    bounded(request_id, "request_id", limits.id_bytes_max)
+    # No tenant's name has this character, so no two of them make the same.
+    return request_id if tenant is None or not request_id else f"{tenant}\0{request_id}"
+
+
+def page_size_from_proto(number: int, limits: BulkLimits) -> int:
+    """Reads how many entries a page has at most."""
+    if not 0 <= number <= limits.page_jobs_max:
+        raise InvalidRequest.of_field(
+            "page_size", f"must be from 1 to {limits.page_jobs_max} (0: the default)"
+        )
+    return number or limits.page_jobs_default
+
+
 def _column(name: str, field: str, limits: BulkLimits) -> str:
     return bounded(name, field, limits.column_bytes_max)
 
 
-def input_format_from_proto(number: int, file_name: str) -> FileFormat:
-    """Reads the format of an input; unset, the file's name tells it."""
-    if number == bulk_pb2.FILE_FORMAT_UNSPECIFIED:
-        return format_of_name(file_name)
-    return _format(number, "spec.input_format")
+def _input_format(message: bulk_pb2.JobSpec, file_name: str) -> FileFormat | None:
+    """Reads the format of an input; unset, the file's name tells it, or the name of each of several files."""
+    if message.input_format != bulk_pb2.FILE_FORMAT_UNSPECIFIED:
+        return _format(message.input_format, "spec.input_format")
+    return known_format(file_name) if names_many(message.input_url) else format_of_name(file_name)
 
 
 def result_format_from_proto(number: int) -> FileFormat | None:
@@ -264,6 +321,13 @@ def state_from_proto(number: int) -> JobState:
     return _STATES[number]
 
 
+def sha256_from_proto(header: bulk_pb2.UploadHeader) -> bytes:
+    """Reads the hash of a file."""
+    if len(header.sha256) != _SHA256_BYTES:
+        raise InvalidRequest.of_field("header.sha256", f"must have {_SHA256_BYTES} bytes")
+    return header.sha256
+
+
 def upload_to_proto(upload: Upload) -> bulk_pb2.Upload:
     """Writes the state of an upload."""
     return bulk_pb2.Upload(
@@ -272,7 +336,8 @@ def upload_to_proto(upload: Upload) -> bulk_pb2.Upload:
         size_bytes=upload.size_bytes,
         committed_bytes=upload.committed_bytes,
         complete=upload.is_complete,
-        create_time=_timestamp(upload.create_time_ns),
+        create_time=timestamp_to_proto(upload.create_time_ns),
+        expire_time=timestamp_to_proto(upload.expire_time_ns),
     )
 
 
@@ -280,17 +345,17 @@ def job_to_proto(job: Job) -> bulk_pb2.Job:
     """Writes a job."""
     message = bulk_pb2.Job(
         id=job.id,
-        spec=_spec_to_proto(job.spec),
+        spec=spec_to_proto(job.spec),
         state=_STATE_NUMBERS[job.state],
         progress=_progress_to_proto(job.progress),
-        create_time=_timestamp(job.create_time_ns),
+        create_time=timestamp_to_proto(job.create_time_ns),
     )
     if job.error is not None:
-        message.error.CopyFrom(_status(job.error.reason, job.error.message))
+        message.error.CopyFrom(status_to_proto(job.error.reason, job.error.message))
     if job.start_time_ns is not None:
-        message.start_time.CopyFrom(_timestamp(job.start_time_ns))
+        message.start_time.CopyFrom(timestamp_to_proto(job.start_time_ns))
     if job.end_time_ns is not None:
-        message.end_time.CopyFrom(_timestamp(job.end_time_ns))
+        message.end_time.CopyFrom(timestamp_to_proto(job.end_time_ns))
     return message
 
 
@@ -353,24 +418,32 @@ def _rows_to_proto(
 
 
 def _failure_to_proto(failure: RowFailure) -> status_pb2.Status:
-    return _status(failure.code, failure.message, grpc.StatusCode.INVALID_ARGUMENT)
+    return status_to_proto(failure.code, failure.message, grpc.StatusCode.INVALID_ARGUMENT)
 
 
-def _status(
+def status_to_proto(
     reason: str, message: str, default: grpc.StatusCode = grpc.StatusCode.INTERNAL
 ) -> status_pb2.Status:
+    """Writes an error by its reason; ``default`` is the code of reasons that are no error's of ours."""
     code: int = _STATUS_BY_REASON.get(reason, default).value[0]
     detail = any_pb2.Any()
     detail.Pack(error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN))
     return status_pb2.Status(code=code, message=message, details=[detail])
 
 
-def _spec_to_proto(spec: JobSpec) -> bulk_pb2.JobSpec:
+def spec_to_proto(spec: JobSpec) -> bulk_pb2.JobSpec:
+    """Writes what a job computes."""
     message = bulk_pb2.JobSpec(
         model=common_pb2.ModelRef(name=spec.model.name, version=spec.model.version),
         task=codec.TASK_NUMBERS[spec.task.task],
         output_url=spec.output_url,
-        input_format=_FORMAT_NUMBERS[spec.input_format],
+        output_format=_FORMAT_NUMBERS[spec.output_format]
+        if spec.output_url
+        else bulk_pb2.FILE_FORMAT_UNSPECIFIED,
+        output_rows_per_file=spec.output_rows_per_file,
+        input_format=bulk_pb2.FILE_FORMAT_UNSPECIFIED
+        if spec.input_format is None
+        else _FORMAT_NUMBERS[spec.input_format],
         text_column=spec.columns.text,
         text_pair_column=spec.columns.pair or "",
         key_column=spec.columns.key or "",
@@ -383,7 +456,8 @@ def _spec_to_proto(spec: JobSpec) -> bulk_pb2.JobSpec:
         ),
         display_name=spec.display_name,
         weight=spec.weight,
-        not_before=None if spec.not_before_ns is None else _timestamp(spec.not_before_ns),
+        share_max=spec.share_max or 0,
+        not_before=None if spec.not_before_ns is None else timestamp_to_proto(spec.not_before_ns),
         windows=[
             bulk_pb2.TimeWindow(
                 start_cron=window.start_cron,
@@ -394,7 +468,7 @@ def _spec_to_proto(spec: JobSpec) -> bulk_pb2.JobSpec:
         ],
         failed_rows_max=spec.failed_rows_max,
         retry_of=spec.retry_of,
-        expire_time=None if spec.expire_time_ns is None else _timestamp(spec.expire_time_ns),
+        expire_time=None if spec.expire_time_ns is None else timestamp_to_proto(spec.expire_time_ns),
     )
     if spec.input_url:
         message.input_url = spec.input_url
@@ -448,7 +522,8 @@ def _progress_to_proto(progress: JobProgress) -> bulk_pb2.JobProgress:
     return message
 
 
-def _timestamp(time_ns: int) -> timestamp_pb2.Timestamp:
+def timestamp_to_proto(time_ns: int) -> timestamp_pb2.Timestamp:
+    """Writes a time, in nanoseconds since 1970."""
     timestamp = timestamp_pb2.Timestamp()
     timestamp.FromNanoseconds(time_ns)
     return timestamp

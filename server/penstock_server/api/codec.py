@@ -175,6 +175,7 @@ def explanation_to_proto(explanation: Explanation) -> common_pb2.Explanation:
         else _CLASS_NUMBERS[demoted_from],
         routing_rule=explanation.routing_rule,
         spared_version=explanation.spared_version,
+        cached_rows=explanation.cached_rows,
         predicted=None if predicted_ns is None else _duration(predicted_ns),
     )
 

@@ -11,6 +11,7 @@ from penstock_server.runtime.model_table import ModelEntry, ModelState
 SERVICES = (
     "penstock.v1.InferenceService",
     "penstock.v1.BulkService",
+    "penstock.v1.ScheduleService",
     "penstock.v1.ModelService",
 )
 

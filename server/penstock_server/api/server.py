@@ -11,7 +11,7 @@ from google.longrunning import operations_pb2_grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from penstock.v1 import bulk_pb2_grpc, inference_pb2_grpc, model_pb2_grpc
+from penstock.v1 import bulk_pb2_grpc, inference_pb2_grpc, model_pb2_grpc, schedule_pb2_grpc
 from penstock_server.api.bulk import BulkServicer
 from penstock_server.api.health import SERVICES, HealthReporter
 from penstock_server.api.interceptors import EdgeInterceptor
@@ -28,6 +28,7 @@ class Services:
 
     inference: inference_pb2_grpc.InferenceServiceServicer
     bulk: BulkServicer
+    schedules: schedule_pb2_grpc.ScheduleServiceServicer
     models: model_pb2_grpc.ModelServiceServicer
     health: HealthReporter
 
@@ -60,6 +61,7 @@ def build_server(
     )
     inference_pb2_grpc.add_InferenceServiceServicer_to_server(services.inference, server)
     bulk_pb2_grpc.add_BulkServiceServicer_to_server(services.bulk, server)
+    schedule_pb2_grpc.add_ScheduleServiceServicer_to_server(services.schedules, server)
     operations: Any = operations_pb2_grpc
     operations.add_OperationsServicer_to_server(OperationsServicer(services.bulk), server)
     model_pb2_grpc.add_ModelServiceServicer_to_server(services.models, server)

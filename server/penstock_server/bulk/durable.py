@@ -2,6 +2,10 @@
 
 The order is always: write a temporary file, fsync it, rename it, fsync the folder. Only then may a journal
 mention the file.
+
+A failed fsync is final for what it was to save: the kernel may have dropped the bytes and marked their pages
+clean, so that the next fsync of the same file succeeds without them
+(https://wiki.postgresql.org/wiki/Fsync_Errors). So nothing is fsynced twice: it is thrown away and made anew.
 """
 
 from __future__ import annotations
@@ -13,21 +17,38 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from penstock_server.domain.errors import StorageFull
+from penstock_server.domain.errors import StorageFailed, StorageFull
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+# What a disk, or a file system that no longer trusts it, answers. Others are defects of ours.
+_DISK_FAILED = frozenset({errno.EIO, errno.EROFS, errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.EUCLEAN})
 TEMPORARY_SUFFIX = ".tmp"
 
 
 @contextmanager
 def storage_errors() -> Generator[None]:
-    """Turns "no space left" into ``StorageFull``."""
+    """Turns "no space left" into ``StorageFull``, and what a failing disk answers into ``StorageFailed``."""
     try:
         yield
     except OSError as err:
         if err.errno in _NO_ROOM:
-            raise StorageFull("The server's disk is full; delete finished jobs and try again.") from err
+            raise no_room() from err
+        if err.errno in _DISK_FAILED:
+            raise disk_failed(os.strerror(err.errno)) from err
         raise
+
+
+def no_room() -> StorageFull:
+    """The error for a full disk."""
+    return StorageFull("The server's disk is full; delete finished jobs, or make room, and try again.")
+
+
+def disk_failed(why: str) -> StorageFailed:
+    """The error for a disk that does not save what it is given; ``why`` is what it said."""
+    return StorageFailed(
+        f"The server's disk failed ({why}), and what it was given does not count. Try again; "
+        "if it fails again, the server's operator must look at the disk."
+    )
 
 
 @contextmanager
@@ -36,6 +57,7 @@ def replacing(path: Path) -> Generator[Path]:
 
     Raises:
         StorageFull: The disk has no room.
+        StorageFailed: The disk failed; the next attempt begins with a new temporary file.
     """
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
     try:
@@ -47,6 +69,25 @@ def replacing(path: Path) -> Generator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder, durably; no effect if it is there.
+
+    Raises:
+        StorageFull: The disk has no room.
+        StorageFailed: The disk failed; the folder is not there then.
+    """
+    if path.is_dir():
+        return
+    with storage_errors():
+        path.mkdir(parents=True)
+        try:
+            fsync_folder(path.parent)
+        except BaseException:
+            # A name that is found here later would be taken for a durable one.
+            path.rmdir()
+            raise
 
 
 def fsync_file(path: Path) -> None:

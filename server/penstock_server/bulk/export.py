@@ -23,7 +23,6 @@ from penstock_server.bulk.durable import replacing
 from penstock_server.bulk.folder import JobFolder
 from penstock_server.bulk.journal import WindowRecord
 from penstock_server.bulk.parts import RowStatus
-from penstock_server.bulk.places import Place
 from penstock_server.bulk.result_table import result_batch, result_schema
 from penstock_server.bulk.results import ResultRows, read_results
 from penstock_server.bulk.spool import Spool
@@ -57,14 +56,6 @@ class ExportOrder:
     selection: RowSelection
 
 
-@dataclass(frozen=True, slots=True)
-class DeliveryOrder:
-    """Which result files are to be copied where; picklable."""
-
-    paths: tuple[Path, ...]
-    folder: Place
-
-
 def export(order: ExportOrder) -> Path:
     """Writes a result file durably, replacing an earlier one.
 
@@ -73,18 +64,33 @@ def export(order: ExportOrder) -> Path:
 
     Raises:
         StorageFull: The disk has no room.
+        StorageFailed: The disk failed.
     """
     folder = JobFolder(order.folder)
     path = folder.result_path(order.file_format, order.selection)
     rows = read_results(folder, order.windows, has_ended=True, selection=order.selection)
     with replacing(path) as temporary:
-        if order.file_format is FileFormat.JSONL:
-            _write_jsonl(temporary, rows, order.carried, has_keys=order.has_keys)
-        elif order.file_format is FileFormat.OPENAI_BATCH:
-            _write_openai(temporary, rows, folder.path.name, order.model)
-        else:
-            _write_parquet(temporary, rows, _parquet_schema(order, folder))
+        ResultWriter(order).write(temporary, rows)
     return path
+
+
+class ResultWriter:
+    """Writes rows of a job in the format of an order; all files of one writer have the same columns."""
+
+    def __init__(self, order: ExportOrder) -> None:
+        self._order = order
+        is_parquet = order.file_format is FileFormat.PARQUET
+        self._schema = _parquet_schema(order, JobFolder(order.folder)) if is_parquet else None
+
+    def write(self, path: Path, rows: Iterator[ResultRows]) -> None:
+        """Writes some rows to a file."""
+        order = self._order
+        if order.file_format is FileFormat.JSONL:
+            _write_jsonl(path, rows, order.carried, has_keys=order.has_keys)
+        elif order.file_format is FileFormat.OPENAI_BATCH:
+            _write_openai(path, rows, order.folder.name, order.model)
+        else:
+            _write_parquet(path, rows, self._schema)
 
 
 def _write_jsonl(path: Path, rows: Iterator[ResultRows], carried: Sequence[str], *, has_keys: bool) -> None:

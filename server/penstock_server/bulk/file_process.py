@@ -1,9 +1,8 @@
 """Entry of the file process: ``python -m penstock_server.bulk.file_process``.
 
-It takes one order (reads an input or failed rows, writes or delivers result files), answers with one line of
-JSON and ends. Parsing
-holds the interpreter for milliseconds at a time, which would stall the server's event loop from a thread; and
-a file that crashes a parser must not take the server with it.
+It takes one order (reads an input or failed rows, looks for files, writes or delivers result files), answers
+with one line of JSON and ends. Parsing holds the interpreter for milliseconds at a time, which would stall
+the server's event loop from a thread; and a file that crashes a parser must not take the server with it.
 """
 
 from __future__ import annotations
@@ -17,9 +16,10 @@ from typing import BinaryIO
 
 import msgspec
 
-from penstock_server.bulk.export import DeliveryOrder, ExportOrder, export
+from penstock_server.bulk.delivery import DeliveryOrder, deliver_results
+from penstock_server.bulk.export import ExportOrder, export
+from penstock_server.bulk.file_sets import FindOrder, FoundFile, find
 from penstock_server.bulk.inputs import InputOrder, materialise
-from penstock_server.bulk.places import deliver
 from penstock_server.bulk.retry import RetryOrder, spool_failed_rows
 from penstock_server.domain.errors import PenstockError
 
@@ -29,13 +29,14 @@ _LENGTH_BYTES = 8
 # a file that claims to hold more than the machine has ends its job, not the server.
 _MEMORY_BYTES_MAX = 4 << 30
 
-FileOrder = InputOrder | RetryOrder | ExportOrder | DeliveryOrder
+FileOrder = InputOrder | RetryOrder | ExportOrder | DeliveryOrder | FindOrder
 
 
 class FileAnswer(msgspec.Struct, frozen=True):
-    """What became of an order: rows counted (0 for exports), or reason and message of the error."""
+    """What became of an order: rows counted, or files found, or reason and message of the error."""
 
     rows: int = 0
+    files: tuple[FoundFile, ...] = ()
     reason: str = ""
     message: str = ""
 
@@ -46,17 +47,19 @@ def encode_order(order: FileOrder) -> bytes:
     return len(data).to_bytes(_LENGTH_BYTES, "big") + data
 
 
-def carry_out(order: FileOrder) -> int:
-    """Carries an order out; returns the rows counted, 0 for exports."""
+def carry_out(order: FileOrder) -> FileAnswer:
+    """Carries an order out. Raises a PenstockError."""
     if isinstance(order, InputOrder):
-        return materialise(order)
+        return FileAnswer(rows=materialise(order))
     if isinstance(order, RetryOrder):
-        return spool_failed_rows(order)
+        return FileAnswer(rows=spool_failed_rows(order))
+    if isinstance(order, FindOrder):
+        return FileAnswer(files=tuple(find(order)))
     if isinstance(order, DeliveryOrder):
-        deliver(order.paths, order.folder)
+        deliver_results(order)
     else:
         export(order)
-    return 0
+    return FileAnswer()
 
 
 def main() -> None:
@@ -71,7 +74,7 @@ def main() -> None:
     order: FileOrder = pickle.loads(orders.read(length))
     threading.Thread(target=_end_with, args=(orders,), daemon=True).start()
     try:
-        answer = FileAnswer(rows=carry_out(order))
+        answer = carry_out(order)
     except PenstockError as err:
         answer = FileAnswer(reason=err.reason, message=err.message)
     sys.stdout.buffer.write(msgspec.json.encode(answer))

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from penstock_server.bulk.durable import fsync_folder
+from penstock_server.bulk.durable import make_folder, storage_errors
 from penstock_server.domain.job import FileFormat, RowSelection
 
 _RESULT_NAMES = {
@@ -28,6 +28,16 @@ class JobFolder:
         return self.path / "spool.arrow"
 
     @property
+    def sources_path(self) -> Path:
+        """Which row is from which file, if the input is several."""
+        return self.path / "sources.json"
+
+    @property
+    def delivery_path(self) -> Path:
+        """Folder of result files while they are delivered elsewhere."""
+        return self.path / "delivery"
+
+    @property
     def fetched_path(self) -> Path:
         """The input while it is read, if it comes from elsewhere."""
         return self.path / "input"
@@ -46,9 +56,8 @@ class JobFolder:
         return self.path / f"{_RESULT_NAMES[selection]}.{file_format.value}"
 
     def create(self) -> None:
-        """Makes the folder, durably; no effect if it is there."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        fsync_folder(self.path.parent)
+        """Makes the folder, durably; no effect if it is there. Raises StorageFull or StorageFailed."""
+        make_folder(self.path)
 
     def sweep(self, parts: Collection[str]) -> None:
         """Deletes part files that the journal does not name, and files that were never finished."""
@@ -60,6 +69,7 @@ class JobFolder:
                 path.unlink()
 
     def delete(self) -> None:
-        """Removes the folder with all it holds; no effect if it is not there."""
+        """Removes the folder with all it holds; no effect if it is not there. Raises StorageFailed."""
         if self.path.is_dir():
-            shutil.rmtree(self.path)
+            with storage_errors():
+                shutil.rmtree(self.path)

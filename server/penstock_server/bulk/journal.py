@@ -109,6 +109,8 @@ class JobStore:
                     spec.options.tenant,
                 ),
             )
+            # From here on the job keeps its upload from being deleted.
+            db.execute("UPDATE uploads SET promised = 0 WHERE id = ?", (spec.upload_id,))
         return self.get(job_id), True
 
     def find_request(self, request_id: str) -> Job | None:
@@ -139,9 +141,7 @@ class JobStore:
         Raises:
             InvalidRequest: The page token is not one of ours.
         """
-        before = int(page_token) if _TOKEN.fullmatch(page_token) else _SEQUENCE_MAX
-        if page_token and before >= _SEQUENCE_MAX:
-            raise InvalidRequest.of_field("page_token", "is not a next_page_token of this server")
+        before = page_start(page_token)
         wanted = [state.value for state in (states or JobState)]
         marks = ", ".join("?" * len(wanted))
         rows = self._database.rows(
@@ -295,6 +295,18 @@ class JobStore:
             upload_id = job.spec.upload_id
             used = db.execute("SELECT 1 FROM jobs WHERE upload_id = ? LIMIT 1", (upload_id,)).fetchone()
         return upload_id if upload_id and not used else None
+
+
+def page_start(page_token: str) -> int:
+    """The sequence number before which a page begins.
+
+    Raises:
+        InvalidRequest: The page token is not one of ours.
+    """
+    before = int(page_token) if _TOKEN.fullmatch(page_token) else _SEQUENCE_MAX
+    if page_token and before >= _SEQUENCE_MAX:
+        raise InvalidRequest.of_field("page_token", "is not a next_page_token of this server")
+    return before
 
 
 def no_job(job_id: str) -> UnknownJob:

@@ -24,10 +24,12 @@ class _Fields:
     def __init__(self, columns: InputColumns) -> None:
         self.text_column = columns.text
         self.carried_missing = set(columns.carried)
+        self.found_any = False
         self.found_text = False
         self.names: dict[str, None] = {}
 
     def see(self, record: dict[str, Any]) -> None:
+        self.found_any = True
         self.found_text = self.found_text or self.text_column in record
         if self.carried_missing:
             self.carried_missing.difference_update(record)
@@ -39,7 +41,7 @@ class _Fields:
         if self.names and not self.found_text:
             known = ", ".join(list(self.names)[:_FIELDS_SHOWN_MAX])
             raise InvalidRequest(f"No line has a field {self.text_column!r}. Fields of this input: {known}.")
-        if self.carried_missing:
+        if self.carried_missing and self.found_any:
             raise InvalidRequest(
                 f"No line has a field {min(self.carried_missing)!r}, which is to be carried."
             )

@@ -17,10 +17,14 @@ class BulkLimits:
         upload_bytes_max: Largest file.
         input_roots: URLs and paths below which inputs may be that are no uploads.
         output_roots: Likewise for result files.
+        output_files_max: Most files in which the results of a job are delivered.
+        input_files_max: Most files of an input that a folder or a pattern names.
+        input_files_bytes_max: Their largest size in all.
+        input_names_max: Most names that are looked at to find them.
         chunk_bytes_max: Largest chunk of an upload.
         upload_commit_bytes: Bytes between two fsyncs of an upload; what a crash can cost at most.
         uploads_max: Uploads kept at once.
-        upload_age_s_max: Uploads that no job uses are deleted after this time.
+        upload_age_s_max: Uploads that no job uses are deleted when nobody has gone on with them for so long.
         disk_free_bytes_min: Uploads are refused when less than this would stay free.
         file_name_bytes_max: Longest name of an upload.
         unpacked_bytes_max: Most that a compressed input may unpack to.
@@ -41,6 +45,8 @@ class BulkLimits:
         small_inputs_read_max: Small inputs that are read at once, beside those.
         expire_s_max: How far ahead a job's expire time may lie.
         jobs_max: Jobs kept at once, ended ones included.
+        schedules_max: Schedules kept at once.
+        schedule_jobs_max: Most jobs that a run of a schedule makes.
         page_jobs_default: Jobs of a page unless the caller says otherwise.
         page_jobs_max: Most jobs of a page.
         display_name_bytes_max: Longest display name.
@@ -49,6 +55,7 @@ class BulkLimits:
         column_bytes_max: Longest name of a column that a caller may ask for.
         result_message_bytes: Size at which a message of result rows is sent.
         result_message_rows_max: Most rows of such a message; building it holds the event loop.
+        lanes: Lanes that compute bulk batches at once; what a job's largest share is a share of.
         checkpoint_s: A window that takes longer is written as far as it is, this often.
         watch_interval_ms_default: Shortest time between two messages of WatchJob by default.
         watch_interval_ms_min: Shortest interval a caller may ask for.
@@ -58,6 +65,10 @@ class BulkLimits:
     upload_bytes_max: int = 8 * _GIB
     input_roots: tuple[str, ...] = ()
     output_roots: tuple[str, ...] = ()
+    output_files_max: int = 10_000
+    input_files_max: int = 10_000
+    input_files_bytes_max: int = 64 * _GIB
+    input_names_max: int = 100_000
     chunk_bytes_max: int = 2 * _MIB
     upload_commit_bytes: int = 8 * _MIB
     uploads_max: int = 10_000
@@ -82,6 +93,8 @@ class BulkLimits:
     small_inputs_read_max: int = 4
     expire_s_max: int = 366 * 24 * 3600
     jobs_max: int = 100_000
+    schedules_max: int = 1000
+    schedule_jobs_max: int = 1000
     page_jobs_default: int = 100
     page_jobs_max: int = 1000
     display_name_bytes_max: int = 512
@@ -90,6 +103,7 @@ class BulkLimits:
     column_bytes_max: int = 512
     result_message_bytes: int = _MIB
     result_message_rows_max: int = 256
+    lanes: int = 1
     checkpoint_s: float = 15.0
     watch_interval_ms_default: int = 500
     watch_interval_ms_min: int = 100

@@ -60,6 +60,7 @@ def write_part(path: Path, part: Part) -> None:
 
     Raises:
         StorageFull: The disk has no room.
+        StorageFailed: The disk failed.
     """
     columns: dict[str, Any] = {
         "status": pa.array(part.status),

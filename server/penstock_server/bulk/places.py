@@ -44,9 +44,9 @@ class Place:
         """The URL put together again."""
         return self.path if self.is_local else f"{self.scheme}://{self.bucket}{self.path}"
 
-    def below(self, name: str) -> Place:
-        """The place of this name in it, as in a folder."""
-        return replace(self, path=posixpath.join(self.path, name))
+    def child(self, name: str) -> Place:
+        """What has a name in this folder."""
+        return replace(self, path=f"{self.path.rstrip('/')}/{name}")
 
 
 def place_of(url: str) -> Place:
@@ -71,7 +71,9 @@ def place_of(url: str) -> Place:
     return Place(split.scheme.lower(), split.netloc, posixpath.normpath(path))
 
 
-def allowed_place(url: str, roots: Sequence[str], tenant: str, field: str) -> Place:
+def allowed_place(
+    url: str, roots: Sequence[str], tenant: str, field: str, *, is_folder: bool = False
+) -> Place:
     """Takes a URL apart that a caller has named.
 
     Args:
@@ -79,6 +81,7 @@ def allowed_place(url: str, roots: Sequence[str], tenant: str, field: str) -> Pl
         roots: URLs or paths below which it must be; ``{tenant}`` in one stands for the tenant.
         tenant: Who names it.
         field: The field, for the message.
+        is_folder: Whether what is in it is meant, so that it may be a root itself.
 
     Returns:
         The place; of a local one the path that links lead to, so that what was looked at is what is opened.
@@ -92,7 +95,7 @@ def allowed_place(url: str, roots: Sequence[str], tenant: str, field: str) -> Pl
             place = replace(place, path=os.path.realpath(place.path))
     except ValueError as err:
         raise InvalidRequest.of_field(field, f"{err}, such as s3://bucket/folder/file.jsonl") from err
-    if not any(_is_below(place, root, tenant) for root in roots):
+    if not is_allowed(place.child("file") if is_folder else place, roots, tenant):
         told = (
             "is below none of the places that this server allows"
             if roots
@@ -100,6 +103,11 @@ def allowed_place(url: str, roots: Sequence[str], tenant: str, field: str) -> Pl
         )
         raise InvalidRequest.of_field(field, f"{told} (bulk.input_roots and bulk.output_roots)")
     return place
+
+
+def is_allowed(place: Place, roots: Sequence[str], tenant: str) -> bool:
+    """Whether a place, of which links are followed already, is below one of the roots."""
+    return any(_is_below(place, root, tenant) for root in roots)
 
 
 def _is_below(place: Place, root: str, tenant: str) -> bool:
@@ -123,11 +131,12 @@ def fetch(place: Place, path: Path, bytes_max: int) -> None:
         InvalidRequest: There is no such file, or it is larger than allowed.
         PlaceFailed: It cannot be reached or read.
         StorageFull: The disk has no room.
+        StorageFailed: The disk failed.
     """
-    with _reaching(place.url), replacing(path) as temporary, _opened(place) as source:
+    with reaching(place.url), replacing(path) as temporary, _opened(place) as source:
         size_bytes = 0
         with temporary.open("wb") as sink:
-            while data := source.read(_BLOCK_BYTES):
+            while data := _block_of(source, place):
                 size_bytes += len(data)
                 if size_bytes > bytes_max:
                     raise InvalidRequest(f"{place.url} is larger than {bytes_max:,} bytes; split it.")
@@ -140,18 +149,25 @@ def deliver(paths: Sequence[Path], folder: Place) -> None:
     Raises:
         PlaceFailed: The folder cannot be reached or written.
         StorageFull: It is local, and the disk has no room.
+        StorageFailed: It is local, and the disk failed.
     """
     for path in paths:
         target = f"{folder.url.rstrip('/')}/{path.name}"
-        with _reaching(target):
+        with reaching(target):
             if folder.is_local:
                 Path(folder.path).mkdir(parents=True, exist_ok=True)
                 with storage_errors(), replacing(Path(target)) as temporary:
                     shutil.copyfile(path, temporary)
                 continue
-            files, name = _files_of(target)
+            files, name = file_system_of(target)
             # Object stores show a file when it is whole.
             files.put_file(str(path), name)
+
+
+def _block_of(source: BinaryIO, place: Place) -> bytes:
+    # What the other side answers may look like an error of our own disk.
+    with reaching(place.url):
+        return source.read(_BLOCK_BYTES)
 
 
 def read_from(place: Place, read: Callable[[BinaryIO], _Found]) -> _Found:
@@ -161,7 +177,7 @@ def read_from(place: Place, read: Callable[[BinaryIO], _Found]) -> _Found:
         InvalidRequest: There is no such file.
         PlaceFailed: It cannot be reached or read.
     """
-    with _reaching(place.url), _opened(place) as file:
+    with reaching(place.url), _opened(place) as file:
         return read(file)
 
 
@@ -172,8 +188,8 @@ def version_of(place: Place) -> str:
         InvalidRequest: There is no such file.
         PlaceFailed: It cannot be reached.
     """
-    with _reaching(place.url):
-        files, name = _files_of(place.url)
+    with reaching(place.url):
+        files, name = file_system_of(place.url)
         if place.is_local:
             return f"{files.size(name)} bytes of {files.modified(name).isoformat()}"
         return str(files.ukey(name))
@@ -185,8 +201,8 @@ def names_in(folder: Place) -> frozenset[str]:
     Raises:
         PlaceFailed: It cannot be reached.
     """
-    with _reaching(folder.url):
-        files, name = _files_of(folder.url)
+    with reaching(folder.url):
+        files, name = file_system_of(folder.url)
         # Plug-ins keep listings, and other machines write here.
         files.invalidate_cache()
         try:
@@ -203,19 +219,20 @@ def remove(place: Place) -> None:
         InvalidRequest: It is not.
         PlaceFailed: It cannot be reached, or not deleted.
     """
-    with _reaching(place.url):
-        files, name = _files_of(place.url)
+    with reaching(place.url):
+        files, name = file_system_of(place.url)
         files.rm_file(name)
 
 
 @contextmanager
 def _opened(place: Place) -> Generator[BinaryIO]:
-    files, name = _files_of(place.url)
+    files, name = file_system_of(place.url)
     with files.open(name, "rb") as file:
         yield file
 
 
-def _files_of(url: str) -> tuple[Any, str]:
+def file_system_of(url: str) -> tuple[Any, str]:
+    """The file system of a URL, and what it calls the place."""
     # Imported late: only file processes need it, and its plug-ins are heavy.
     core: Any = import_module("fsspec.core")
     found: tuple[Any, str] = core.url_to_fs(url)
@@ -223,7 +240,7 @@ def _files_of(url: str) -> tuple[Any, str]:
 
 
 @contextmanager
-def _reaching(url: str) -> Generator[None]:
+def reaching(url: str) -> Generator[None]:
     """Turns whatever a plug-in raises into errors of ours."""
     try:
         yield

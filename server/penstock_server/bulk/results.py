@@ -13,6 +13,7 @@ from penstock_server.bulk.folder import JobFolder
 from penstock_server.bulk.journal import WindowRecord
 from penstock_server.bulk.parts import Part, RowStatus, read_part
 from penstock_server.bulk.rows import Key
+from penstock_server.bulk.sources import Sources, read_sources
 from penstock_server.bulk.spool import Spool
 from penstock_server.domain.job import RowSelection
 
@@ -67,7 +68,7 @@ def read_results(
         selection: Which rows.
     """
     rows_left = rows_max or np.iinfo(np.int64).max
-    spool = Spool(folder.spool_path)
+    spool, sources = Spool(folder.spool_path), read_sources(folder.sources_path)
     try:
         expected = spool.window_of_row(start_row)
         for window in windows:
@@ -78,6 +79,8 @@ def read_results(
             expected = window.number + 1
             rows = _rows_of(folder, spool, window, selection, start_row, has_ended=has_ended)
             rows = _first_rows(rows, rows_left)
+            if sources is not None:
+                rows = replace(rows, part=_with_sources(rows.part, spool, window.number, sources))
             rows_left -= len(rows.indices)
             if len(rows.indices):
                 yield rows
@@ -106,6 +109,19 @@ def _rows_of(
             chosen[pending[0] :] = False
     keys, carried = spool.keys(window.number), spool.carried(window.number)
     return ResultRows(first_row, np.flatnonzero(chosen), part, keys, carried)
+
+
+def _with_sources(part: Part, spool: Spool, number: int, sources: Sources) -> Part:
+    """Says of rows that failed while they were computed which file they are from; the others say it."""
+    bad = spool.window(number).failures
+    first_row = spool.start_row(number)
+    failures = {
+        index: failure
+        if index in bad
+        else replace(failure, message=f"{sources.of_row(first_row + index)}: {failure.message}")
+        for index, failure in part.failures.items()
+    }
+    return replace(part, failures=failures)
 
 
 def _first_rows(rows: ResultRows, count: int) -> ResultRows:

@@ -49,6 +49,7 @@ def spool_failed_rows(order: RetryOrder) -> int:
     Raises:
         InvalidRequest: The job has been deleted meanwhile.
         StorageFull: The disk has no room.
+        StorageFailed: The disk failed.
     """
     try:
         return write_spool(

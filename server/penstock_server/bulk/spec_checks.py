@@ -12,7 +12,7 @@ def check_spec(
     model: LoadedModel,
     task: TaskOptions,
     columns: InputColumns,
-    input_format: FileFormat,
+    input_format: FileFormat | None,
     tokens_max: int | None,
 ) -> None:
     """Refuses what the model cannot do, before any row is read.

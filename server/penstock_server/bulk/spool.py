@@ -83,6 +83,7 @@ def write_spool(path: Path, rows: Iterable[InputRow], *, has_pairs: bool, limits
 
     Raises:
         StorageFull: The disk has no room.
+        StorageFailed: The disk failed.
     """
     total = 0
     schema = _SCHEMA.with_metadata({"has_pairs": "1" if has_pairs else "0"})

@@ -15,8 +15,6 @@ from penstock_server.domain.errors import InvalidRequest
 # Neither begins a text: 0x8b is no UTF-8 there, and 0xb5 none after 0x28.
 _CODECS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 _MAGIC_BYTES = max(map(len, _CODECS))
-# Endings that say nothing of what is inside.
-COMPRESSED_SUFFIXES = frozenset({".gz", ".gzip", ".zst", ".zstd"})
 _BUFFER_BYTES = 1 << 18
 
 

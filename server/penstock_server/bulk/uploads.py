@@ -6,6 +6,7 @@ at most ``upload_commit_bytes``; the sender goes on from the committed size.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import shutil
@@ -14,10 +15,13 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from penstock_server.bulk.checksum import crc32c as checksum
+from penstock_server.bulk.checksum import sha256_of_file
 from penstock_server.bulk.database import Database
 from penstock_server.bulk.durable import fsync_folder, storage_errors
+from penstock_server.bulk.formats import ending_of
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.domain.errors import (
     CorruptUpload,
@@ -26,6 +30,9 @@ from penstock_server.domain.errors import (
     UnknownUpload,
     WrongState,
 )
+
+# An upload that was written to within this time does not expire soon, and hardly has a job that has ended.
+_FRESH_NS = 60 * 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +44,11 @@ class Upload:
         file_name: The sender's name of the file, without folders.
         size_bytes: Size of the whole file.
         crc32c: Checksum of the whole file as the sender told it; None if it did not.
+        sha256: SHA-256 of the whole file, once it is complete or as the sender told it; None before.
         committed_bytes: Bytes that are safe on disk.
         is_complete: Whether the file is whole and its checksum right.
         create_time_ns: When it was opened, in nanoseconds since 1970.
+        expire_time_ns: When it is deleted unless a job uses it or somebody goes on with it, likewise.
         tenant: Who sent it; empty if that is not known.
     """
 
@@ -47,9 +56,11 @@ class Upload:
     file_name: str
     size_bytes: int
     crc32c: int | None
+    sha256: bytes | None
     committed_bytes: int
     is_complete: bool
     create_time_ns: int
+    expire_time_ns: int
     tenant: str
 
 
@@ -62,13 +73,15 @@ class UploadSession:
         self._position = upload.committed_bytes
         self._committed = upload.committed_bytes
         self._crc32c = crc32c
+        # Of an upload that is gone on with the whole file is read at the end: this state cannot be stored.
+        self._sha256 = None if self._position else hashlib.sha256()
         self._lock = threading.Lock()
         self._is_taken_over = False
         with storage_errors():
             self._file = open(path, "r+b", buffering=0)  # noqa: SIM115 - closed by close()
-            # Bytes past the committed size came from a turn that did not commit them.
+            # Bytes past the committed size came from a turn that did not commit them, maybe because their
+            # fsync failed; they are written anew.
             self._file.truncate(self._position)
-            self._file.seek(self._position)
 
     @property
     def upload_id(self) -> str:
@@ -87,15 +100,17 @@ class UploadSession:
             InvalidRequest: Wrong offset or size. The metadata tells the committed size.
             CorruptUpload: The checksum differs; the bytes were not written.
             StorageFull: The disk has no room.
+            StorageFailed: The disk failed; the session has ended, and what it has not committed is to be sent
+                again.
             WrongState: Another sender has taken over, or the session was closed.
         """
         with self._lock:
             self._check(offset, data, crc32c)
             with storage_errors():
-                view = memoryview(data)
-                while view:
-                    view = view[self._file.write(view) :]
+                _write(self._file.fileno(), data, offset)
             self._crc32c = checksum(data, self._crc32c)
+            if self._sha256 is not None:
+                self._sha256.update(data)
             self._position += len(data)
             if self._position - self._committed >= self._store.limits.upload_commit_bytes:
                 self._commit()
@@ -111,8 +126,11 @@ class UploadSession:
             self._commit()
             self._file.close()
             # Within the lock: a sender that takes over could else have sent the rest meanwhile, which this
-            # session's checksum knows nothing of.
-            upload = self._store.finish(self._upload.id, self._crc32c)
+            # session's checksums know nothing of.
+            upload = self._store.get(self._upload.id)
+        if upload.committed_bytes == upload.size_bytes:
+            # Nobody can add anything any more, and reading it all must not hold up who takes over.
+            upload = self._store.finish(upload.id, self._crc32c, self._whole_sha256())
         self._store.forget(self)
         return upload
 
@@ -130,6 +148,15 @@ class UploadSession:
         """Ends the session because another sender goes on with the upload."""
         self._is_taken_over = True
         self.close()
+
+    def _whole_sha256(self) -> bytes:
+        if self._sha256 is not None:
+            return self._sha256.digest()
+        try:
+            return sha256_of_file(self._store.path(self._upload.id))
+        except FileNotFoundError as err:
+            # Dropped by another sender, who finished it, too.
+            raise no_upload(self._upload.id) from err
 
     def _check(self, offset: int, data: bytes, crc32c: int | None) -> None:
         self._check_open()
@@ -166,11 +193,17 @@ class UploadSession:
             raise WrongState("This turn of the upload has ended; open it again to go on.")
 
     def _commit(self) -> None:
-        if self._position > self._committed:
+        if self._position == self._committed:
+            return
+        try:
             with storage_errors():
                 os.fsync(self._file.fileno())
             self._store.commit(self._upload.id, self._position, self._crc32c)
-            self._committed = self._position
+        except BaseException:
+            # Nobody may try again: after a failed fsync the next one succeeds without the bytes.
+            self._file.close()
+            raise
+        self._committed = self._position
 
 
 class UploadStore:
@@ -183,6 +216,7 @@ class UploadStore:
         self._folder = folder
         self._database = database
         self._now_ns = now_ns
+        self._age_ns_max = limits.upload_age_s_max * 1_000_000_000
         # Taken in this order: _opening, a session's own lock, _lock.
         self._opening = threading.Lock()
         self._lock = threading.Lock()
@@ -190,30 +224,44 @@ class UploadStore:
         folder.mkdir(parents=True, exist_ok=True)
 
     def open(
-        self, file_name: str, size_bytes: int, crc32c: int | None = None, tenant: str = ""
+        self,
+        file_name: str,
+        size_bytes: int,
+        crc32c: int | None = None,
+        tenant: str = "",
+        sha256: bytes | None = None,
     ) -> UploadSession:
         """Begins a new upload.
 
         Raises:
             InvalidRequest: The name has folders or is too long, or the size is not positive.
             StorageFull: The file is over the limit, or the disk has no room for it.
+            StorageFailed: The disk failed.
         """
         _check_name(file_name, self.limits.file_name_bytes_max)
         self._check_size(size_bytes)
         upload_id = f"upload-{secrets.token_hex(12)}"
-        self._insert(upload_id, file_name, size_bytes, crc32c, tenant)
-        with storage_errors():
-            self.path(upload_id).touch(exist_ok=False)
-            fsync_folder(self._folder)
+        path = self.path(upload_id)
+        try:
+            with storage_errors():
+                path.touch(exist_ok=False)
+                fsync_folder(self._folder)
+            self._insert(upload_id, file_name, size_bytes, crc32c, tenant, sha256)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
         return self._session(upload_id)
 
-    def resume(self, upload_id: str, size_bytes: int = 0, crc32c: int | None = None) -> UploadSession:
+    def resume(
+        self, upload_id: str, size_bytes: int = 0, crc32c: int | None = None, sha256: bytes | None = None
+    ) -> UploadSession:
         """Goes on with an upload; a sender still at it is stopped, after what it sent is committed.
 
         Args:
             upload_id: The upload.
             size_bytes: 0, or the size told at first.
             crc32c: None, or the checksum told at first, or a checksum where none was told.
+            sha256: Likewise.
 
         Raises:
             UnknownUpload: There is none of this id.
@@ -227,13 +275,20 @@ class UploadStore:
             raise InvalidRequest.of_field(
                 "header.size_bytes", f"was {upload.size_bytes:,} when the upload began"
             )
-        if crc32c is not None and crc32c != upload.crc32c:
-            if upload.crc32c is not None:
+        for name, told, known in (
+            ("crc32c", crc32c, upload.crc32c),
+            ("sha256", sha256, upload.sha256),
+        ):
+            if told is not None and known is not None and told != known:
                 raise InvalidRequest.of_field(
-                    "header.crc32c", "differs from the one given when the upload began"
+                    f"header.{name}", "differs from the one given when the upload began"
                 )
-            with self._database.transaction() as db:
-                db.execute("UPDATE uploads SET crc32c = ? WHERE id = ?", (crc32c, upload_id))
+        with self._database.transaction() as db:
+            db.execute(
+                "UPDATE uploads SET crc32c = coalesce(?, crc32c), sha256 = coalesce(?, sha256), "
+                "touched_ns = ? WHERE id = ?",
+                (crc32c, sha256, self._now_ns(), upload_id),
+            )
         return self._session(upload_id)
 
     def get(self, upload_id: str) -> Upload:
@@ -242,7 +297,41 @@ class UploadStore:
         Raises:
             UnknownUpload: There is none of this id.
         """
-        return _upload_of(self._row(upload_id))
+        return self._upload_of(self._row(upload_id))
+
+    def find(self, file_name: str, size_bytes: int, sha256: bytes, tenant: str = "") -> Upload | None:
+        """Finds a complete upload of the same bytes, and keeps it until somebody makes a job of it.
+
+        Args:
+            file_name: The sender's name; its ending must be that of the upload found, as it tells the format.
+            size_bytes: Size of the file.
+            sha256: Its hash.
+            tenant: Whose uploads are looked at.
+        """
+        with self._database.transaction() as db:
+            rows = db.execute(
+                "SELECT * FROM uploads WHERE complete = 1 AND sha256 = ? AND size_bytes = ? AND tenant = ? "
+                "ORDER BY created_ns DESC",
+                (sha256, size_bytes, tenant),
+            ).fetchall()
+            ending = ending_of(file_name)
+            row = next((row for row in rows if ending_of(row["file_name"]) == ending), None)
+            if row is None:
+                return None
+            self._promise(db, row["id"])
+        return self.get(row["id"])
+
+    def claim(self, upload_id: str) -> None:
+        """Keeps a complete upload until a job that is being made uses it. Raises as `complete_path`."""
+        self.complete_path(upload_id)
+        # One that was just sent is in no danger, and a transaction takes an fsync.
+        if self._now_ns() - self._row(upload_id)["touched_ns"] >= _FRESH_NS:
+            with self._database.transaction() as db:
+                self._promise(db, upload_id)
+
+    def _promise(self, db: sqlite3.Connection, upload_id: str) -> None:
+        now_ns = self._now_ns()
+        db.execute("UPDATE uploads SET promised = 1, touched_ns = ? WHERE id = ?", (now_ns, upload_id))
 
     def complete_path(self, upload_id: str) -> Path:
         """Path of a complete upload's file.
@@ -269,17 +358,41 @@ class UploadStore:
         """Removes an upload; no effect if there is none. The file goes last: a stray file is harmless."""
         with self._database.transaction() as db:
             db.execute("DELETE FROM uploads WHERE id = ?", (upload_id,))
-        self.path(upload_id).unlink(missing_ok=True)
+        with storage_errors():
+            self.path(upload_id).unlink(missing_ok=True)
+
+    def release(self, upload_id: str) -> None:
+        """Removes an upload that no job uses any more, unless somebody has been told that it is there."""
+        if self._database.row("SELECT 1 FROM uploads WHERE id = ? AND promised = 1", (upload_id,)) is None:
+            self.delete(upload_id)
+
+    def expire(self) -> int:
+        """Deletes uploads that no job uses and nobody has gone on with for long; returns how many."""
+        with self._lock:
+            sending = set(self._sessions)
+        oldest_ns = self._now_ns() - self._age_ns_max
+        expired = [
+            row["id"]
+            for row in self._database.rows("SELECT id FROM uploads WHERE touched_ns < ?", (oldest_ns,))
+            if row["id"] not in sending
+        ]
+        return sum(self._expire(upload_id, oldest_ns) for upload_id in expired)
+
+    def _expire(self, upload_id: str, oldest_ns: int) -> bool:
+        # Asked again with the deletion: a job may have been made of it meanwhile.
+        with self._database.transaction() as db:
+            deleted = db.execute(
+                "DELETE FROM uploads WHERE id = ? AND touched_ns < ? "
+                "AND NOT EXISTS (SELECT 1 FROM jobs WHERE upload_id = uploads.id)",
+                (upload_id, oldest_ns),
+            )
+        if deleted.rowcount:
+            self.path(upload_id).unlink(missing_ok=True)
+        return bool(deleted.rowcount)
 
     def sweep(self) -> None:
         """Deletes old uploads that no job uses, and files of no upload. To be called at start."""
-        oldest_ns = self._now_ns() - self.limits.upload_age_s_max * 1_000_000_000
-        expired = self._database.rows(
-            "SELECT id FROM uploads WHERE created_ns < ? AND id NOT IN (SELECT upload_id FROM jobs)",
-            (oldest_ns,),
-        )
-        for row in expired:
-            self.delete(row["id"])
+        self.expire()
         known = {row["id"] for row in self._database.rows("SELECT id FROM uploads")}
         for path in self._folder.iterdir():
             if path.name not in known:
@@ -289,25 +402,27 @@ class UploadStore:
         """Records that the first bytes of an upload are safe on disk. For sessions."""
         with self._database.transaction() as db:
             db.execute(
-                "UPDATE uploads SET committed_bytes = ?, committed_crc32c = ? WHERE id = ?",
-                (size_bytes, crc32c, upload_id),
+                "UPDATE uploads SET committed_bytes = ?, committed_crc32c = ?, touched_ns = ? WHERE id = ?",
+                (size_bytes, crc32c, self._now_ns(), upload_id),
             )
 
-    def finish(self, upload_id: str, crc32c: int) -> Upload:
-        """Marks an upload as complete if all bytes are there and right. For sessions."""
+    def finish(self, upload_id: str, crc32c: int, sha256: bytes) -> Upload:
+        """Marks an upload as complete, all bytes of which are there, if they are right. For sessions."""
         upload = self.get(upload_id)
-        if upload.committed_bytes < upload.size_bytes:
-            return upload
         if upload.crc32c is not None and upload.crc32c != crc32c:
-            self.delete(upload_id)
-            raise CorruptUpload(
-                f"The file's CRC32C is {crc32c:#010x}, but the header said {upload.crc32c:#010x}. "
-                "The upload was dropped; send the file again as a new one.",
-                upload_id=upload_id,
-            )
+            self._drop(upload_id, f"CRC32C is {crc32c:#010x}, but the header said {upload.crc32c:#010x}")
+        if upload.sha256 is not None and upload.sha256 != sha256:
+            self._drop(upload_id, f"SHA-256 is {sha256.hex()}, but the header said {upload.sha256.hex()}")
         with self._database.transaction() as db:
-            db.execute("UPDATE uploads SET complete = 1 WHERE id = ?", (upload_id,))
+            db.execute("UPDATE uploads SET complete = 1, sha256 = ? WHERE id = ?", (sha256, upload_id))
         return self.get(upload_id)
+
+    def _drop(self, upload_id: str, why: str) -> NoReturn:
+        self.delete(upload_id)
+        raise CorruptUpload(
+            f"The file's {why}. The upload was dropped; send the file again as a new one.",
+            upload_id=upload_id,
+        )
 
     def forget(self, session: UploadSession) -> None:
         """Takes note that a session has ended. For sessions."""
@@ -316,16 +431,24 @@ class UploadStore:
                 del self._sessions[session.upload_id]
 
     def _insert(
-        self, upload_id: str, file_name: str, size_bytes: int, crc32c: int | None, tenant: str
+        self,
+        upload_id: str,
+        file_name: str,
+        size_bytes: int,
+        crc32c: int | None,
+        tenant: str,
+        sha256: bytes | None,
     ) -> None:
+        now_ns = self._now_ns()
         with self._database.transaction() as db:
             if db.execute("SELECT count(*) FROM uploads").fetchone()[0] >= self.limits.uploads_max:
                 raise StorageFull(
                     f"The server keeps {self.limits.uploads_max:,} uploads; delete jobs that have ended."
                 )
             db.execute(
-                "INSERT INTO uploads VALUES (?, ?, ?, ?, 0, 0, 0, ?, ?)",
-                (upload_id, file_name, size_bytes, crc32c, self._now_ns(), tenant),
+                "INSERT INTO uploads (id, file_name, size_bytes, crc32c, committed_bytes, committed_crc32c, "
+                "complete, created_ns, touched_ns, tenant, sha256) VALUES (?, ?, ?, ?, 0, 0, 0, ?, ?, ?, ?)",
+                (upload_id, file_name, size_bytes, crc32c, now_ns, now_ns, tenant, sha256),
             )
 
     def _session(self, upload_id: str) -> UploadSession:
@@ -336,8 +459,10 @@ class UploadStore:
                 earlier = self._sessions.get(upload_id)
             if earlier is not None:
                 earlier.take_over()
+            # Else a commit that failed could come back after a crash, and tell of bytes that are cut off now.
+            self._database.settle()
             row = self._row(upload_id)
-            session = UploadSession(self, _upload_of(row), self.path(upload_id), row["committed_crc32c"])
+            session = UploadSession(self, self._upload_of(row), self.path(upload_id), row["committed_crc32c"])
             with self._lock:
                 self._sessions[upload_id] = session
             return session
@@ -347,6 +472,20 @@ class UploadStore:
         if row is None:
             raise no_upload(upload_id)
         return row
+
+    def _upload_of(self, row: sqlite3.Row) -> Upload:
+        return Upload(
+            id=row["id"],
+            file_name=row["file_name"],
+            size_bytes=row["size_bytes"],
+            crc32c=row["crc32c"],
+            sha256=row["sha256"],
+            committed_bytes=row["committed_bytes"],
+            is_complete=bool(row["complete"]),
+            create_time_ns=row["created_ns"],
+            expire_time_ns=row["touched_ns"] + self._age_ns_max,
+            tenant=row["tenant"],
+        )
 
     def _check_size(self, size_bytes: int) -> None:
         if size_bytes <= 0:
@@ -364,17 +503,12 @@ class UploadStore:
             )
 
 
-def _upload_of(row: sqlite3.Row) -> Upload:
-    return Upload(
-        id=row["id"],
-        file_name=row["file_name"],
-        size_bytes=row["size_bytes"],
-        crc32c=row["crc32c"],
-        committed_bytes=row["committed_bytes"],
-        is_complete=bool(row["complete"]),
-        create_time_ns=row["created_ns"],
-        tenant=row["tenant"],
-    )
+def _write(descriptor: int, data: bytes, offset: int) -> None:
+    """Writes all of some bytes at a place, whatever an earlier write that failed has left there."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        view, offset = view[written:], offset + written
 
 
 def no_upload(upload_id: str) -> UnknownUpload:

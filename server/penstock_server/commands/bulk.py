@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from penstock_server.commands.bulk_ray import refuse_others_options, run_on_ray
+from penstock_server.commands.job_options import JobWork, takes_job_options
 from penstock_server.commands.output import (
     answer_fields,
     answer_line,
@@ -19,24 +20,18 @@ from penstock_server.commands.output import (
     short,
 )
 from penstock_server.commands.progress import Bars, duration
-from penstock_server.commands.session import (
-    DEFAULT_ADDRESS,
-    TRUNCATIONS,
-    Session,
-    calls_server,
-    task_of,
-)
-from penstock_server.commands.spans import span_of, windows_of
+from penstock_server.commands.schedule import schedule
+from penstock_server.commands.session import Session, calls_server, task_of
+from penstock_server.commands.spans import check_times, span_of
 
 if TYPE_CHECKING:
-    from penstock import Client, Job, RowResult, TimeWindow
+    from penstock import Client, Job, RowResult
     from penstock.options import JobOptions
 
 _STATES = (
     "validating", "running", "paused", "finalizing", "succeeded", "failed",
     "cancelling", "cancelled", "expired",
 )  # fmt: skip
-_INPUTS = click.Choice(["jsonl", "csv", "parquet", "arrow", "openai_batch"])
 _OUTPUTS = click.Choice(["jsonl", "parquet", "openai_batch"])
 _SELECTIONS = {"all": "unspecified", "succeeded": "succeeded", "failed": "failed"}
 
@@ -46,26 +41,12 @@ def bulk() -> None:
     """Run jobs over whole files, in the cycles that live calls leave."""
 
 
+bulk.add_command(schedule)
+
+
 @bulk.command()
 @click.argument("path")
-@click.option("--model", required=True, help="Name of the model; see `penstock models list`.")
-@click.option("--task", type=click.Choice(["embed", "classify", "tag"]), help="[default: the model's]")
-@click.option("--text-column", default="", help="Column that holds the text.  [default: text]")
-@click.option("--pair-column", default="", help="Column that holds the second text of a pair.")
-@click.option("--key-column", default="", help="Column that is carried to the results to join by.")
-@click.option(
-    "--carry", "carry_columns", multiple=True, metavar="COLUMN", help="Carry it to the results, too."
-)
-@click.option("--format", "input_format", type=_INPUTS, help="[default: by the file's name]")
-@click.option(
-    "--output-url",
-    "--output",
-    default="",
-    metavar="URL",
-    help="Folder that gets the result files, too; with --engine ray it alone does.",
-)
-@click.option("--name", default="", help="Your own words for the job, shown in lists.")
-@click.option("--weight", type=click.IntRange(1, 1000), help="Share against your other jobs.  [default: 100]")
+@takes_job_options
 @click.option(
     "--expire-in",
     metavar="SPAN",
@@ -77,20 +58,6 @@ def bulk() -> None:
     type=click.DateTime(["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]),
     help="Compute no row before.",
 )
-@click.option(
-    "--window",
-    "windows",
-    multiple=True,
-    metavar="WINDOW",
-    callback=windows_of,
-    help="Compute only within such windows: five cron fields, a span and a time zone (UTC by default), such "
-    "as '0 22 * * * 8h Europe/Berlin'.",
-)
-@click.option(
-    "--failed-rows-max", type=click.IntRange(min=0), help="Fail the job once more rows have failed."
-)
-@click.option("--truncation", type=TRUNCATIONS, help="What happens to texts that are too long.")
-@click.option("--tokens-max", type=click.IntRange(min=1), help="Longest text in tokens.")
 @click.option("--wait", is_flag=True, help="Stay until the job has ended; with --engine ray always.")
 @click.option(
     "--engine",
@@ -114,32 +81,19 @@ def bulk() -> None:
 @calls_server
 def submit(
     session: Session,
+    work: JobWork,
     path: str,
-    model: str,
-    task: str | None,
-    text_column: str,
-    pair_column: str,
-    key_column: str,
-    carry_columns: tuple[str, ...],
-    input_format: str | None,
-    output_url: str,
-    name: str,
-    weight: int | None,
     expire_in: timedelta | None,
     not_before: datetime | None,
-    windows: tuple[TimeWindow, ...],
-    failed_rows_max: int | None,
-    truncation: str | None,
-    tokens_max: int | None,
     wait: bool,
     engine: str,
-    models: str,
-    workers: int | None,
+    **_: object,
 ) -> None:
     """Upload PATH (JSON lines, CSV, Parquet or Arrow) and start a job over it.
 
     PATH may be a URL, such as s3://bucket/file.jsonl or file:///data/file.csv: the server reads it then, if
-    its operator allows the place.
+    its operator allows the place. One that ends in a slash names all files below a folder, and * stands for
+    any part of a name, as in 's3://bucket/day=*/part-*.parquet'.
 
     With --engine ray no server is called: the job runs on the Ray cluster at --address (else at RAY_ADDRESS,
     else on this machine) and writes Parquet files to --output. The same command goes on where it stopped.
@@ -151,36 +105,28 @@ def submit(
     if engine == "ray":
         run_on_ray(click.get_current_context())
         return
+    expire_time = None if expire_in is None else datetime.now(UTC) + expire_in
+    check_times(expire_time, not_before, tuple(work.options.get("windows", ())))
     options: JobOptions = {
-        "text_column": text_column,
-        "text_pair_column": pair_column,
-        "key_column": key_column,
-        "carry_columns": carry_columns,
-        "input_format": input_format,
-        "display_name": name,
-        "weight": weight,
-        "expire_time": None if expire_in is None else datetime.now(UTC) + expire_in,
+        **work.options,
+        "input_url": path if is_url else "",
+        "expire_time": expire_time,
         "not_before": not_before,
-        "windows": windows,
-        "failed_rows_max": failed_rows_max,
-        "truncation": truncation,
-        "tokens_max": tokens_max,
-        "output_url": output_url,
+        "request_id": "",
     }
     with session.connect() as client:
-        task = task_of(client, model, task)
+        task = task_of(client, work.model, work.task)
         with Bars(shown=not session.as_json) as bars:
             if is_url:
-                options["input_url"] = path
-                job = client.bulk.create(model=model, task=task, **options)
+                job = client.bulk.create(model=work.model, task=task, **options)
             else:
-                job = client.bulk.submit(path, model=model, task=task, progress=bars, **options)
+                job = client.bulk.submit(path, model=work.model, task=task, progress=bars, **options)
         if wait:
             _finish(_watched(client, job.id, shown=not session.as_json), as_json=session.as_json)
         elif session.as_json:
             print_json(job_fields(job))
         else:
-            click.echo(f"{job.id}\nWatch it with: penstock bulk watch {_address(session)}{job.id}")
+            click.echo(f"{job.id}\nWatch it with: penstock bulk watch {session.address_option}{job.id}")
 
 
 @bulk.command()
@@ -340,7 +286,3 @@ def _print_row(row: RowResult, *, as_json: bool) -> None:
     told = f"error: {row.error.message}" if row.error is not None else answer_line(row.answer)
     key = "" if row.key is None else f"{short(str(row.key), 30)}\t"
     click.echo(f"{row.row}\t{key}{told}")
-
-
-def _address(session: Session) -> str:
-    return "" if session.address == DEFAULT_ADDRESS else f"--address {session.address} "

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 # What a server does with a job beside computing it, and how it is called.
 _OF_SERVERS = frozenset(
     {
-        "name", "weight", "expire_in", "not_before", "windows", "failed_rows_max",
-        "timeout_s", "tls", "authority", "token",
+        "display_name", "weight", "share_max", "expire_in", "not_before", "windows", "failed_rows_max",
+        "output_format", "output_rows_per_file", "timeout_s", "tls", "authority", "token",
     }
 )  # fmt: skip
 _OF_RAY = frozenset({"models", "workers"})
@@ -93,7 +93,7 @@ def _job(options: dict[str, Any]) -> RayJob:
         ),
         columns=InputColumns(
             text=options["text_column"] or InputColumns().text,
-            pair=options["pair_column"] or None,
+            pair=options["text_pair_column"] or None,
             key=options["key_column"] or None,
             carried=options["carry_columns"],
         ),

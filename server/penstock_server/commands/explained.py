@@ -51,6 +51,8 @@ def _notes(info: AnswerInfo, explanation: Explanation) -> str:
     notes = [f"served as {info.served_class.value}"]
     if explanation.demoted_from.number:
         notes.append(f"demoted from {explanation.demoted_from.value}")
+    if explanation.cached_rows:
+        notes.append(f"{explanation.cached_rows:,} rows from the cache")
     if explanation.routing_rule:
         notes.append(f"by the rule {explanation.routing_rule!r}")
     if explanation.spared_version:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from penstock import AnswerInfo, Classification, Job, PenstockError
+    from datetime import datetime
+
+    from penstock import AnswerInfo, Classification, Job, PenstockError, TimeWindow
     from penstock.outcomes import Answer
 
 _TEXT_SHOWN = 60
@@ -116,10 +118,6 @@ def info_line(info: AnswerInfo) -> str:
 
 def job_fields(job: Job) -> dict[str, Any]:
     """Returns a job's fields for JSON."""
-
-    def time_of(moment: Any) -> str | None:
-        return None if moment is None else moment.isoformat()
-
     return {
         "id": job.id,
         "state": job.state.value,
@@ -136,25 +134,34 @@ def job_fields(job: Job) -> dict[str, Any]:
         "oldest_pending_s": job.oldest_pending_s,
         "display_name": job.display_name,
         "weight": job.weight,
+        "share_max": job.share_max,
         "input_url": job.input_url,
         "output_url": job.output_url,
-        "expire_time": time_of(job.expire_time),
-        "not_before": time_of(job.not_before),
-        "windows": [
-            {
-                "start": window.start,
-                "duration_s": window.duration.total_seconds(),
-                "time_zone": window.time_zone,
-            }
-            for window in job.windows
-        ],
+        "output_format": job.output_format.value if job.output_url else None,
+        "output_rows_per_file": job.output_rows_per_file,
+        "expire_time": time_field(job.expire_time),
+        "not_before": time_field(job.not_before),
+        "windows": window_fields(job.windows),
         "failed_rows_max": job.failed_rows_max,
         "retry_of": job.retry_of,
         "error": None if job.error is None else error_fields(job.error),
-        "create_time": time_of(job.create_time),
-        "start_time": time_of(job.start_time),
-        "end_time": time_of(job.end_time),
+        "create_time": time_field(job.create_time),
+        "start_time": time_field(job.start_time),
+        "end_time": time_field(job.end_time),
     }
+
+
+def time_field(moment: datetime | None) -> str | None:
+    """Returns a time for JSON."""
+    return None if moment is None else moment.isoformat()
+
+
+def window_fields(windows: Iterable[TimeWindow]) -> list[dict[str, Any]]:
+    """Returns the fields of windows of time for JSON."""
+    return [
+        {"start": each.start, "duration_s": each.duration.total_seconds(), "time_zone": each.time_zone}
+        for each in windows
+    ]
 
 
 def print_jobs(jobs: Sequence[Job]) -> None:

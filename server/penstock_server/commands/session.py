@@ -38,6 +38,11 @@ class Session:
     authority: Path | None
     token: str | None
 
+    @property
+    def address_option(self) -> str:
+        """What a command that is proposed to the user needs, too; empty for the default address."""
+        return "" if self.address == DEFAULT_ADDRESS else f"--address {self.address} "
+
     def connect(self) -> Client:
         """Makes the client; nothing is connected yet."""
         # gRPC's own log would stand beside our one line of error; it reads this when it is imported.

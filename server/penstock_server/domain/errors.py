@@ -12,6 +12,7 @@ PenstockError
 ├── Cancelled               the caller went away
 ├── CorruptUpload           bytes that arrived differ from the bytes that were sent
 ├── StorageFull             the server's disk has no room
+├── StorageFailed           the server's disk did not take what it was given
 ├── PlaceFailed             a place that a URL names cannot be reached
 ├── NotBuilt                in the contract, not in this release
 ├── EngineFailed            the model could not compute this row
@@ -75,6 +76,12 @@ class UnknownJob(PenstockError):
     """No such job."""
 
     reason = "UNKNOWN_JOB"
+
+
+class UnknownSchedule(PenstockError):
+    """No such schedule."""
+
+    reason = "UNKNOWN_SCHEDULE"
 
 
 class UnknownUpload(PenstockError):
@@ -149,6 +156,12 @@ class StorageFull(PenstockError):
     """There is no room on the server's disk, or a storage limit is reached."""
 
     reason = "STORAGE_FULL"
+
+
+class StorageFailed(PenstockError):
+    """The server's disk failed to keep what it was given; nothing of it counts."""
+
+    reason = "STORAGE_FAILED"
 
 
 class PlaceFailed(PenstockError):

@@ -59,6 +59,7 @@ class Explanation:
         spared_version: The version that would have answered but for the overload; empty if it did.
         predicted_ns: From admission to the answer, as predicted when its last batch started; None if nothing
             was.
+        cached_rows: Rows whose outputs were there, as the same had been computed before.
     """
 
     batches: tuple[BatchRun, ...] = ()
@@ -68,3 +69,4 @@ class Explanation:
     routing_rule: str = ""
     spared_version: str = ""
     predicted_ns: int | None = None
+    cached_rows: int = 0

@@ -19,6 +19,10 @@ class FileFormat(Enum):
     OPENAI_BATCH = "openai_batch"
 
 
+# Formats that results are written in.
+RESULT_FORMATS = frozenset({FileFormat.JSONL, FileFormat.PARQUET, FileFormat.OPENAI_BATCH})
+
+
 class RowSelection(Enum):
     """Which rows of a job's results are meant."""
 
@@ -94,7 +98,7 @@ class JobSpec:
         model: The model with its version; the version is never empty once the job exists.
         task: The task with the options of its head.
         upload_id: The complete upload that is the input; empty if a URL names it.
-        input_format: Format of the input.
+        input_format: Format of the input; None: that of each of its files, by the file's name.
         columns: What is read of the input.
         options: Options of all rows; the class is always BULK.
         vectors_as_numbers: Whether vectors are sent as numbers instead of packed bytes.
@@ -106,13 +110,16 @@ class JobSpec:
         failed_rows_max: The job fails once more rows than this have; None for never.
         input_url: Where the input is if it is no upload; empty if it is one.
         output_url: Folder for the result files beside those that the server keeps; empty for none.
+        output_format: Format of the result files there.
+        output_rows_per_file: Most rows of one of them; 0: all rows in one.
+        share_max: Largest part of the bulk lanes' time that it may take, above 0 up to 1; None for no bound.
         retry_of: Id of the job whose failed rows are its input; empty if that is the upload.
     """
 
     model: ModelKey
     task: TaskOptions
     upload_id: str
-    input_format: FileFormat
+    input_format: FileFormat | None
     columns: InputColumns
     options: RequestOptions
     vectors_as_numbers: bool = False
@@ -124,6 +131,9 @@ class JobSpec:
     failed_rows_max: int | None = None
     input_url: str = ""
     output_url: str = ""
+    output_format: FileFormat = FileFormat.PARQUET
+    output_rows_per_file: int = 0
+    share_max: float | None = None
     retry_of: str = ""
 
 
@@ -167,9 +177,10 @@ class JobProgress:
         """Rows not done yet."""
         return self.total - self.done
 
-    def with_rate(self, rows_per_s: float) -> JobProgress:
-        """The same progress with a rate, and the time left that follows from it."""
-        time_left_s = self.pending / rows_per_s if rows_per_s > 0 else None
+    def with_rate(self, rows_per_s: float, expected_rows_per_s: float | None = None) -> JobProgress:
+        """The same progress with a rate, and the time left that follows from it or from another one."""
+        expected = rows_per_s if expected_rows_per_s is None else expected_rows_per_s
+        time_left_s = self.pending / expected if expected > 0 else None
         return replace(self, rows_per_s=rows_per_s, time_left_s=time_left_s)
 
 

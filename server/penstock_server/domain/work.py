@@ -64,6 +64,7 @@ class Work:
         deadline_ns: When the answer stops being of use; None for never.
         cancelled: Set by the scheduler's ``cancel``; rows not yet in a batch are dropped.
         started: Whether any row has been put into a batch.
+        cached_rows: Rows that were not queued, since their outputs were there.
         runs: Takes the batches that computed its rows; None where nobody wants to know.
         tenant: Who asks; tenants share the lanes by their policies.
         flow: The job that it is of; empty for a tenant's calls.
@@ -79,6 +80,7 @@ class Work:
     deadline_ns: int | None = None
     cancelled: bool = False
     started: bool = False
+    cached_rows: int = 0
     runs: list[BatchRun] | None = None
     tenant: str = ""
     flow: str = ""

@@ -26,11 +26,14 @@ class ServerState:
         queue: Rows and tokens that wait in a class.
         rpcs_in_flight: Calls under way.
         worker_restarts: How often the bulk worker process was started anew.
+        cache: Rows that were found in the cache, that were not, that are kept, and bytes they take; None if
+            nothing is kept.
     """
 
     queue: Callable[[RequestClass], tuple[int, int]]
     rpcs_in_flight: Callable[[], int]
     worker_restarts: Callable[[], int]
+    cache: Callable[[], tuple[int, int, int, int]] | None = None
 
 
 class Exporter:
@@ -101,6 +104,17 @@ class _State(Collector):
             "How often the bulk worker process was started anew.",
             value=self._state.worker_restarts(),
         )
+        if self._state.cache is not None:
+            yield from _cache_families(*self._state.cache())
+
+
+def _cache_families(hits: int, misses: int, entries: int, size_bytes: int) -> Iterator[Metric]:
+    rows = CounterMetricFamily("penstock_cache_rows", "Rows that were looked up.", labels=["found"])
+    rows.add_metric(["true"], hits)
+    rows.add_metric(["false"], misses)
+    yield rows
+    yield GaugeMetricFamily("penstock_cache_entries", "Rows whose outputs are kept.", value=entries)
+    yield GaugeMetricFamily("penstock_cache_bytes", "Memory that they take.", value=size_bytes)
 
 
 def _labels_of(key: object) -> list[str]:

@@ -98,7 +98,7 @@ class OutputFolder:
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        self._own = place.below(_OWN)
+        self._own = place.child(_OWN)
 
     def manifest(self) -> JobManifest | None:
         """Reads what the folder is for; None if it is new.
@@ -108,7 +108,7 @@ class OutputFolder:
         """
         if _MANIFEST not in names_in(self._own):
             return None
-        data = read_from(self._own.below(_MANIFEST), lambda file: file.read(_MANIFEST_BYTES_MAX))
+        data = read_from(self._own.child(_MANIFEST), lambda file: file.read(_MANIFEST_BYTES_MAX))
         try:
             return msgspec.json.decode(data, type=JobManifest)
         except msgspec.DecodeError as err:
@@ -125,7 +125,7 @@ class OutputFolder:
     def take_back_success(self) -> None:
         """Says no longer that all parts are there, if it was said."""
         if _SUCCESS in names_in(self.place):
-            remove(self.place.below(_SUCCESS))
+            remove(self.place.child(_SUCCESS))
 
     def parts(self) -> frozenset[int]:
         """Windows whose part is there."""
@@ -158,7 +158,7 @@ class OutputFolder:
         Raises:
             InvalidRequest: They are not there.
         """
-        fetch(self._own.below(_window_name(number)), path, _WINDOW_BYTES_MAX)
+        fetch(self._own.child(_window_name(number)), path, _WINDOW_BYTES_MAX)
 
     def write_part(self, number: int, batch: Any, counts: PartCounts) -> None:
         """Writes the rows of a window; replaces an earlier part of it."""
@@ -177,10 +177,10 @@ class OutputFolder:
     def remove_windows(self, numbers: Sequence[int]) -> None:
         """Deletes the texts of some windows."""
         with ThreadPoolExecutor(_REQUESTS_MAX) as threads:
-            list(threads.map(remove, [self._own.below(_window_name(number)) for number in numbers]))
+            list(threads.map(remove, [self._own.child(_window_name(number)) for number in numbers]))
 
     def _counts_of(self, number: int) -> PartCounts:
-        tallies = read_from(self.place.below(_part_name(number)), _tallies_of)
+        tallies = read_from(self.place.child(_part_name(number)), _tallies_of)
         return PartCounts(int(tallies[_SUCCEEDED]), int(tallies[_FAILED]))
 
     def _write(self, name: str, data: bytes, folder: Place) -> None:

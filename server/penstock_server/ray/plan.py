@@ -17,7 +17,9 @@ from math import ceil
 from pathlib import Path
 
 from penstock_server.bulk.carried import check_carried
-from penstock_server.bulk.inputs import InputOrder, format_of_name, materialise
+from penstock_server.bulk.file_sets import names_many
+from penstock_server.bulk.formats import format_of_name
+from penstock_server.bulk.inputs import InputOrder, materialise
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.bulk.openai_input import batch_columns
 from penstock_server.bulk.places import Place, place_of, version_of
@@ -104,6 +106,8 @@ def check(job: RayJob) -> CheckedJob:
         UnknownModel, ModelBroken, TaskNotSupported, NotBuilt: The model cannot do it.
         InvalidRequest: A URL, a column or an option cannot work.
     """
+    if names_many(job.input_url):
+        raise InvalidRequest.of_field("input_url", "must be one file; run a job for each, or on a server")
     source = _place(job.input_url, "input_url")
     manifest = job.model.manifest()
     options = job.model.options(manifest)

@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from penstock_server.bulk.durable import replacing
-from penstock_server.domain.errors import StorageFull
+from penstock_server.domain.errors import StorageFailed, StorageFull
 from penstock_server.domain.lane import LaneKind
 from penstock_server.domain.model import ModelManifest
 from penstock_server.scheduling.cost_learning import TableState
@@ -111,7 +111,7 @@ class CostStore:
             self._folder.mkdir(parents=True, exist_ok=True)
             with replacing(path) as temporary:
                 temporary.write_bytes(content)
-        except (OSError, StorageFull) as err:
+        except (OSError, StorageFull, StorageFailed) as err:
             _log.warning("cost_table_not_saved", path=str(path), why=str(err))
             return False
         return True

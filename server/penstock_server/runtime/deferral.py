@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from penstock_server.bulk.checksum import crc32c
-from penstock_server.bulk.uploads import UploadStore
+from penstock_server.bulk.uploads import UploadSession, UploadStore
 from penstock_server.domain.errors import Overloaded, PenstockError
 from penstock_server.domain.job import FileFormat, InputColumns, Job, JobSpec
 from penstock_server.domain.tasks import RequestClass
@@ -143,11 +143,11 @@ class Deferral:
         chunk_bytes = self._uploads.limits.chunk_bytes_max
         session = self._uploads.open(_FILE_NAME, len(data), crc32c(data), tenant)
         try:
-            for offset in range(0, len(data), chunk_bytes):
-                session.append(offset, data[offset : offset + chunk_bytes])
-            session.finish()
-        finally:
-            session.close()
+            _send(session, data, chunk_bytes)
+        except PenstockError:
+            # Nobody knows of it, so nobody would go on with it.
+            self._uploads.delete(session.upload_id)
+            raise
         return session.upload_id
 
     async def _withdraw(self, making: asyncio.Task[str]) -> str:
@@ -163,3 +163,12 @@ class Deferral:
             return ""
         _log.info("deferred_call_withdrawn", job=job_id)
         return job_id
+
+
+def _send(session: UploadSession, data: bytes, chunk_bytes: int) -> None:
+    try:
+        for offset in range(0, len(data), chunk_bytes):
+            session.append(offset, data[offset : offset + chunk_bytes])
+        session.finish()
+    finally:
+        session.close()

@@ -13,15 +13,18 @@ from numpy.typing import NDArray
 from penstock_server.domain.errors import DeadlineUnmeetable, Draining, EngineFailed, PenstockError
 from penstock_server.domain.explanation import BatchRun, add_run
 from penstock_server.domain.lane import LaneKind
+from penstock_server.domain.model import ModelKey
 from penstock_server.domain.tasks import OverloadPolicy, RequestClass
 from penstock_server.domain.work import BatchPart, BatchPlan, BatchTimes, Work
 from penstock_server.observability.observer import SILENT, Observer
 from penstock_server.runtime.clock import Clock, TimerClock
 from penstock_server.runtime.intrusions import Intrusions
 from penstock_server.runtime.lanes import BatchResult, Lane, LaneLost
+from penstock_server.runtime.result_cache import FoundRows, ResultCache
 from penstock_server.runtime.row_sharing import Follower, RowSharing
 from penstock_server.runtime.serial_driver import SerialDriver
 from penstock_server.runtime.trace import TraceWriter
+from penstock_server.scheduling.admission import already_late
 from penstock_server.scheduling.scheduler import Scheduler
 
 # The kind of a lane that runs live and bulk batches, as metrics name it.
@@ -39,6 +42,7 @@ class Dispatcher:
         clock: The time.
         observer: Hears what happens.
         trace: Records arrivals.
+        cache: Keeps outputs of rows for those who ask for the same later; None for none.
         shares_rows: Whether identical rows in flight are computed once.
         serial_clock: Makes the one lane run live and bulk batches, each chosen at its time by this clock; the
             scheduler's limits must say the same. None if there are bulk lanes beside the live one.
@@ -52,6 +56,7 @@ class Dispatcher:
         observer: Observer = SILENT,
         trace: TraceWriter | None = None,
         *,
+        cache: ResultCache | None = None,
         shares_rows: bool = True,
         serial_clock: TimerClock | None = None,
     ) -> None:
@@ -61,6 +66,7 @@ class Dispatcher:
         self._serial_clock = serial_clock
         self._observer = observer
         self._trace = trace
+        self._cache = cache
         self._intrusions = Intrusions(lanes)
         self._sharing = RowSharing(scheduler, is_on=shares_rows, on_queued=self._wake_lanes)
         self._wake = {kind: asyncio.Event() for kind in LaneKind}
@@ -98,18 +104,55 @@ class Dispatcher:
         if self._trace is not None and not is_again:
             self._trace.record(work, overload)
         asked, now_ns = work.request_class, self._clock.now_ns()
-        followers = self._sharing.admit(work, now_ns, overload)
-        if followers:
-            self._observer.rows_shared(followers)
+        found = self._find(work)
+        if found is None:
+            self._admit(work, now_ns, overload)
+        else:
+            self._admit_rest(work, found, now_ns, overload)
         if work.request_class is not asked:
             self._observer.demoted(asked, work.request_class)
         if asked <= RequestClass.LIVE and len(work.rows):
             self._intrusions.live_arrived(now_ns)
         self._wake_lanes()
 
+    def _find(self, work: Work) -> FoundRows | None:
+        """Looks up what need not be computed. Jobs have looked for themselves, off the event loop."""
+        if self._cache is None or work.flow:
+            return None
+        return self._cache.find(work.model, work.tenant, work.tokens, work.rows)
+
+    def _admit(self, work: Work, now_ns: int, overload: OverloadPolicy) -> None:
+        followers = self._sharing.admit(work, now_ns, overload)
+        if followers:
+            self._observer.rows_shared(followers)
+
+    def _admit_rest(self, work: Work, found: FoundRows, now_ns: int, overload: OverloadPolicy) -> None:
+        """Queues what was not found, if it may be, and hands out what was."""
+        rows, work.rows = work.rows, found.missing
+        try:
+            if len(found.missing):
+                self._admit(work, now_ns, overload)
+            elif work.deadline_ns is not None and work.deadline_ns <= now_ns:
+                raise already_late()
+        except PenstockError:
+            work.rows = rows
+            raise
+        work.cached_rows = len(found.rows)
+        # Not before the caller knows that it was admitted.
+        asyncio.get_running_loop().call_soon(self._hand_out, work, found, BatchTimes(now_ns, now_ns, 0))
+
+    @staticmethod
+    def _hand_out(work: Work, found: FoundRows, times: BatchTimes) -> None:
+        if not work.cancelled:
+            work.sink.deliver(found.rows, found.outputs, times)
+
     def _wake_lanes(self) -> None:
         for event in self._wake.values():
             event.set()
+
+    def bulk_ns_per_token(self, model: ModelKey) -> float:
+        """About what a token of bulk work costs a lane, in nanoseconds."""
+        return self._scheduler.bulk_ns_per_token(model)
 
     def cancel(self, work: Work) -> None:
         """Drops the rows of a work that are not in a batch yet; its sink hears no more of them."""
@@ -223,6 +266,8 @@ class Dispatcher:
             outputs = result.outputs[first:end]
             first = end
             self._deliver_part(lane, plan, part, outputs, result.times)
+            if self._cache is not None:
+                self._cache.keep(plan.model, part.work.tenant, part.work.tokens, part.rows, outputs)
             for follower in self._sharing.settled(part):
                 own = BatchPart(follower.work, np.array([follower.row], np.int32))
                 place = follower.place

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 import structlog
 
-from penstock_server.bulk.export import DeliveryOrder
+from penstock_server.bulk.delivery import DeliveryOrder, check_file_count
+from penstock_server.bulk.file_sets import allowed_files, names_many
 from penstock_server.bulk.folder import JobFolder
 from penstock_server.bulk.inputs import InputOrder
 from penstock_server.bulk.journal import JobStore
@@ -29,6 +30,7 @@ from penstock_server.domain.errors import (
     ModelLoading,
     PenstockError,
     PlaceFailed,
+    StorageFailed,
     StorageFull,
     UnknownJob,
     UnknownModel,
@@ -43,14 +45,16 @@ from penstock_server.runtime.job_results import ResultReader
 from penstock_server.runtime.job_run import JobRun, WorkSubmitter
 from penstock_server.runtime.job_states import JobStates
 from penstock_server.runtime.job_times import open_from_ns, open_until_ns
+from penstock_server.runtime.result_cache import ResultCache
 from penstock_server.runtime.turns import Turns
 
 _MODEL_WAIT_S = 0.5
 # How long is slept at most until a time of the day: its clock may be set, or stand still with the machine.
 _SLEEP_S_MAX = 30.0
 # What somebody can mend, so that the job can go on: another models folder, a repaired model, more room, a
-# bucket that can be reached.
-_MENDABLE = (UnknownModel, ModelBroken, StorageFull, PlaceFailed)
+# sound disk, a bucket that can be reached.
+_STORAGE = (StorageFull, StorageFailed, PlaceFailed)
+_MENDABLE = (UnknownModel, ModelBroken, *_STORAGE)
 
 _log = structlog.get_logger(__name__)
 
@@ -84,6 +88,7 @@ class JobCourse:
         clock: Clock,
         day_ns: Callable[[], int],
         limits: BulkLimits,
+        cache: ResultCache | None,
         sleep: Callable[[float], Coroutine[Any, Any, None]],
     ) -> None:
         self._folder = folder
@@ -97,6 +102,7 @@ class JobCourse:
         self._clock = clock
         self._day_ns = day_ns
         self._limits = limits
+        self._cache = cache
         self._sleep = sleep
         self._runs: dict[str, JobRun] = {}
         self._trackers: dict[str, JobTracker] = {}
@@ -175,29 +181,32 @@ class JobCourse:
             total = await self._files.retry(await asyncio.to_thread(self._retry_order, job, folder))
         else:
             total = await self._files.materialise(await asyncio.to_thread(self._input_order, job, folder))
+        check_file_count(job.spec, total, self._limits.output_files_max)
         job = await asyncio.to_thread(self._store.validated, job.id, total)
         self._states.news.publish()
         return job
 
     def _input_order(self, job: Job, folder: JobFolder) -> InputOrder:
         """Says what a job's input is; blocking."""
-        spec, place = job.spec, None
-        if spec.input_url:
-            # Looked at again: links may have changed, and after a restart the configuration.
-            place = allowed_place(
-                spec.input_url, self._limits.input_roots, spec.options.tenant, "spec.input_url"
-            )
-        if place is None:
-            path = self._uploads.complete_path(spec.upload_id)
-        else:
+        spec, limits, tenant = job.spec, self._limits, job.spec.options.tenant
+        place = files = None
+        # Looked at again: links may have changed, and after a restart the configuration.
+        if names_many(spec.input_url):
+            path = folder.fetched_path
+            files = allowed_files(spec.input_url, limits.input_roots, tenant, "spec.input_url")
+        elif spec.input_url:
+            place = allowed_place(spec.input_url, limits.input_roots, tenant, "spec.input_url")
             path = Path(place.path) if place.is_local else folder.fetched_path
+        else:
+            path = self._uploads.complete_path(spec.upload_id)
         return InputOrder(
             input_path=path,
             spool_path=folder.spool_path,
             input_format=spec.input_format,
             columns=spec.columns,
-            limits=self._limits,
+            limits=limits,
             place=None if place is None or place.is_local else place,
+            files=files,
         )
 
     def _retry_order(self, job: Job, folder: JobFolder) -> RetryOrder:
@@ -240,6 +249,7 @@ class JobCourse:
             tracker=tracker,
             clock=self._clock,
             limits=self._limits,
+            cache=self._cache,
             deadline_ns=self._deadline_ns(job.spec),
             changed=self._states.news.publish,
             is_place_wanted=lambda: turns.is_wanted(job.spec.options.tenant),
@@ -282,14 +292,14 @@ class JobCourse:
     async def _finalise(self, job: Job) -> None:
         state = _ending_of(job)
         try:
-            await self._export(job)
-        except (StorageFull, PlaceFailed):
+            await self._export(job, state)
+        except _STORAGE:
             # What is cancelled or late must not come back; its files are written when somebody asks for them.
             if state is JobState.SUCCEEDED:
                 raise
-        await self._states.move_when_there_is_room(job.id, state, sources=(job.state,))
+        await self._states.move_when_possible(job.id, state, sources=(job.state,))
 
-    async def _export(self, job: Job) -> None:
+    async def _export(self, job: Job, state: JobState) -> None:
         if not job.is_validated:
             return
         folder = self._job_folder(job.id)
@@ -299,8 +309,10 @@ class JobCourse:
             await self._results.export(job, folder, FileFormat.PARQUET, RowSelection.FAILED)
             selections.append(RowSelection.FAILED)
         if job.spec.output_url:
-            paths = tuple(folder.result_path(FileFormat.PARQUET, selection) for selection in selections)
-            await self._files.deliver(DeliveryOrder(paths, self._output_place(job)))
+            place, spec = self._output_place(job), job.spec
+            orders = [await self._results.order(job, folder, spec.output_format, each) for each in selections]
+            order = DeliveryOrder(tuple(orders), spec.output_rows_per_file, place, state, job.progress)
+            await self._files.deliver(order)
 
     def _output_place(self, job: Job) -> Place:
         """The folder that gets a job's results."""

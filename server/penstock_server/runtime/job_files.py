@@ -10,12 +10,20 @@ from typing import Protocol
 import msgspec
 import structlog
 
-from penstock_server.bulk.export import DeliveryOrder, ExportOrder
+from penstock_server.bulk.delivery import DeliveryOrder
+from penstock_server.bulk.export import ExportOrder
 from penstock_server.bulk.file_process import FileAnswer, FileOrder, carry_out, encode_order
+from penstock_server.bulk.file_sets import FindOrder, FoundFile
 from penstock_server.bulk.inputs import InputOrder
 from penstock_server.bulk.retry import RetryOrder
 from penstock_server.bulk.unpacked import codec_of
-from penstock_server.domain.errors import InvalidRequest, PenstockError, PlaceFailed, StorageFull
+from penstock_server.domain.errors import (
+    InvalidRequest,
+    PenstockError,
+    PlaceFailed,
+    StorageFailed,
+    StorageFull,
+)
 from penstock_server.domain.job import FileFormat
 
 # Up to this size a thread does it: the interpreter is held for a few milliseconds in all, while a process
@@ -31,19 +39,26 @@ class FileTasks(Protocol):
     """Reads inputs and writes result files."""
 
     async def materialise(self, order: InputOrder) -> int:
-        """Reads an input into its spool; returns the rows. Raises InvalidRequest or StorageFull."""
+        """Reads an input into its spool; returns the rows.
+
+        Raises InvalidRequest, StorageFull or StorageFailed.
+        """
         ...
 
     async def retry(self, order: RetryOrder) -> int:
         """Writes a spool of another job's failed rows; returns the rows. Raises as `materialise`."""
         ...
 
+    async def find(self, order: FindOrder) -> tuple[FoundFile, ...]:
+        """Looks for files. Raises InvalidRequest or PlaceFailed."""
+        ...
+
     async def export(self, order: ExportOrder) -> None:
-        """Writes a result file. Raises StorageFull."""
+        """Writes a result file. Raises StorageFull or StorageFailed."""
         ...
 
     async def deliver(self, order: DeliveryOrder) -> None:
-        """Copies result files to where a URL says. Raises PlaceFailed or StorageFull."""
+        """Writes results to where a URL says. Raises PlaceFailed, StorageFull or StorageFailed."""
         ...
 
 
@@ -53,15 +68,20 @@ class FileProcesses:
     async def materialise(self, order: InputOrder) -> int:
         """Reads an input; always in a process if a native parser or unpacker does it, which may crash."""
         is_text = order.input_format in _TEXTS
-        if is_text and order.place is None and _is_small(order.input_path):
-            return await asyncio.to_thread(carry_out, order)
-        return await _in_process(order)
+        is_here = order.place is None and order.files is None
+        if is_text and is_here and _is_small(order.input_path):
+            return (await asyncio.to_thread(carry_out, order)).rows
+        return (await _in_process(order)).rows
 
     async def retry(self, order: RetryOrder) -> int:
         """Writes a spool of failed rows."""
         if sum(window.failed for window in order.windows) <= _THREAD_ROWS_MAX:
-            return await asyncio.to_thread(carry_out, order)
-        return await _in_process(order)
+            return (await asyncio.to_thread(carry_out, order)).rows
+        return (await _in_process(order)).rows
+
+    async def find(self, order: FindOrder) -> tuple[FoundFile, ...]:
+        """Looks for files; in a process, as it may take long, and plug-ins of object stores have threads."""
+        return (await _in_process(order)).files
 
     async def export(self, order: ExportOrder) -> None:
         """Writes a result file."""
@@ -71,7 +91,7 @@ class FileProcesses:
             await _in_process(order)
 
     async def deliver(self, order: DeliveryOrder) -> None:
-        """Copies result files; in a process, since plug-ins of object stores are large and have threads."""
+        """Writes results elsewhere; in a process, as plug-ins of object stores are large and have threads."""
         await _in_process(order)
 
 
@@ -83,7 +103,7 @@ def _is_small(path: Path) -> bool:
         return True
 
 
-async def _in_process(order: FileOrder) -> int:
+async def _in_process(order: FileOrder) -> FileAnswer:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -105,10 +125,10 @@ async def _in_process(order: FileOrder) -> int:
         raise
     finally:
         process.stdin.close()
-    return _rows_of(data, status)
+    return _answer_of(data, status)
 
 
-def _rows_of(data: bytes, status: int) -> int:
+def _answer_of(data: bytes, status: int) -> FileAnswer:
     if status < 0:
         _log.error("file_process_died", signal=-status)
         raise InvalidRequest(
@@ -118,9 +138,9 @@ def _rows_of(data: bytes, status: int) -> int:
         _log.error("file_process_failed", status=status)
         raise PenstockError("The file could not be processed; the server's log has the reason.")
     answer = msgspec.json.decode(data, type=FileAnswer)
-    for kind in (StorageFull, PlaceFailed):
+    for kind in (StorageFull, StorageFailed, PlaceFailed):
         if answer.reason == kind.reason:
             raise kind(answer.message)
     if answer.reason:
         raise InvalidRequest(answer.message)
-    return answer.rows
+    return answer

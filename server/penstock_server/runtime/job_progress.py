@@ -12,6 +12,8 @@ from penstock_server.runtime.clock import Clock
 # different length to even out, short enough to follow the load.
 _RATE_WINDOW_NS = 30_000_000_000
 _SAMPLES_MAX = 60
+# Until it has run for so long, the cost tables tell better how fast a job is than what it has done.
+_EXPECTED_NS = 5_000_000_000
 
 
 class JobTracker:
@@ -23,6 +25,7 @@ class JobTracker:
         self._failed = progress.failed
         self._tokens = progress.tokens
         self._clock = clock
+        self._expected_rows_per_s: float | None = None
         self._begun_ns: dict[int, int] = {}
         self._samples: deque[tuple[int, int]] = deque([(clock.now_ns(), progress.done)], _SAMPLES_MAX)
 
@@ -31,6 +34,11 @@ class JobTracker:
         """Rows that have failed."""
         return self._failed
 
+    @property
+    def pending(self) -> int:
+        """Rows that are not done."""
+        return self._total - self._succeeded - self._failed
+
     def begun(self, window: int) -> None:
         """Hears that a window's rows wait to be computed."""
         self._begun_ns[window] = self._clock.now_ns()
@@ -38,6 +46,10 @@ class JobTracker:
     def ended(self, window: int) -> None:
         """Hears that no row of a window is under way any more."""
         self._begun_ns.pop(window, None)
+
+    def expect(self, rows_per_s: float) -> None:
+        """Hears how fast its rows are done if nothing else is."""
+        self._expected_rows_per_s = rows_per_s
 
     def add(self, *, succeeded: int = 0, failed: int = 0, tokens: int = 0) -> None:
         """Counts rows that are done."""
@@ -61,7 +73,8 @@ class JobTracker:
         elapsed_ns = now_ns - first_ns
         if elapsed_ns <= 0:
             return progress
-        return progress.with_rate((progress.done - first_done) * 1e9 / elapsed_ns)
+        expected = self._expected_rows_per_s if elapsed_ns < _EXPECTED_NS else None
+        return progress.with_rate((progress.done - first_done) * 1e9 / elapsed_ns, expected)
 
 
 class News:

@@ -13,15 +13,13 @@ from penstock_server.bulk.folder import JobFolder
 from penstock_server.bulk.journal import JobStore
 from penstock_server.bulk.results import ResultRows, read_results
 from penstock_server.domain.errors import InvalidRequest, WrongState
-from penstock_server.domain.job import FileFormat, Job, RowSelection
+from penstock_server.domain.job import RESULT_FORMATS, FileFormat, Job, RowSelection
 from penstock_server.domain.tasks import Task
 from penstock_server.runtime.job_files import FileTasks
 
 # How often a read begins anew because a part was replaced under it. Chosen: a part is replaced once in many
 # seconds, so a second time in a row is a defect.
 _READ_TRIES_MAX = 5
-
-_RESULTS = frozenset({FileFormat.JSONL, FileFormat.PARQUET, FileFormat.OPENAI_BATCH})
 
 _Value = TypeVar("_Value")
 
@@ -74,8 +72,9 @@ class ResultReader:
             WrongState: The job has not ended, or its input could not be read.
             InvalidRequest: Result files have another format.
             StorageFull: The disk has no room.
+            StorageFailed: The disk failed.
         """
-        if file_format not in _RESULTS:
+        if file_format not in RESULT_FORMATS:
             raise InvalidRequest.of_field("format", "must be JSONL, PARQUET or OPENAI_BATCH")
         if file_format is FileFormat.OPENAI_BATCH and job.spec.task.task is not Task.EMBED:
             raise InvalidRequest.of_field("format", "OPENAI_BATCH is for embeddings")
@@ -95,9 +94,15 @@ class ResultReader:
     async def export(
         self, job: Job, folder: JobFolder, file_format: FileFormat, selection: RowSelection
     ) -> None:
-        """Writes a result file of what is done. Raises StorageFull."""
+        """Writes a result file of what is done. Raises StorageFull or StorageFailed."""
+        await self._files.export(await self.order(job, folder, file_format, selection))
+
+    async def order(
+        self, job: Job, folder: JobFolder, file_format: FileFormat, selection: RowSelection
+    ) -> ExportOrder:
+        """Says what of a job's results is to be written how."""
         windows = await asyncio.to_thread(self._store.windows, job.id)
-        order = ExportOrder(
+        return ExportOrder(
             folder=folder.path,
             windows=tuple(windows),
             task=job.spec.task.task,
@@ -107,7 +112,6 @@ class ResultReader:
             file_format=file_format,
             selection=selection,
         )
-        await self._files.export(order)
 
 
 def _next(chunks: Generator[ResultRows]) -> ResultRows | None:

@@ -6,17 +6,28 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from penstock_server.bulk.folder import JobFolder
 from penstock_server.bulk.journal import JobStore, WindowRecord
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.bulk.spool import Spool
 from penstock_server.domain.errors import DeadlineUnmeetable, Draining, Overloaded, TooManyFailedRows
-from penstock_server.domain.job import Job
+from penstock_server.domain.job import WEIGHT_DEFAULT, Job
+from penstock_server.domain.model import ModelKey
 from penstock_server.domain.work import Work
 from penstock_server.models.loaded import LoadedModel
 from penstock_server.runtime.clock import Clock
+from penstock_server.runtime.job_pace import Pace
 from penstock_server.runtime.job_progress import JobTracker
-from penstock_server.runtime.job_windows import WindowRun, prepare_window
+from penstock_server.runtime.job_windows import PreparedWindow, WindowRun, prepare_window
+from penstock_server.runtime.result_cache import ResultCache
+
+# A job that needs no more of the lanes' time than this to be done in time is in no hurry.
+_NEED_MIN = 0.25
+# One that is counts this many times its weight at most.
+_PRESSURE_MAX = 10.0
 
 
 class WorkSubmitter(Protocol):
@@ -24,6 +35,10 @@ class WorkSubmitter(Protocol):
 
     def submit(self, work: Work, *, is_again: bool = False) -> None:
         """Queues work; ``is_again`` if it was refused before. Raises Overloaded or Draining."""
+        ...
+
+    def bulk_ns_per_token(self, model: ModelKey) -> float:
+        """About what a token of bulk work costs a lane, in nanoseconds."""
         ...
 
     def cancel(self, work: Work) -> None:
@@ -37,7 +52,7 @@ class JobRun:
     At most ``windows_in_flight_max`` windows are in memory; while one is computed the next is prepared. When
     ``is_place_wanted`` says so after a window, no other is begun. Rows that are not done at ``deadline_ns``
     are given up by the scheduler; they stay pending, and the run stops. It stops as well once more rows have
-    failed than the job allows.
+    failed than the job allows. Where the job may take a share of the lanes only, they get rows in pieces.
     """
 
     def __init__(
@@ -51,6 +66,7 @@ class JobRun:
         tracker: JobTracker,
         clock: Clock,
         limits: BulkLimits,
+        cache: ResultCache | None,
         deadline_ns: int | None,
         changed: Callable[[], None],
         is_place_wanted: Callable[[], bool] = lambda: False,
@@ -63,9 +79,14 @@ class JobRun:
         self._tracker = tracker
         self._clock = clock
         self._limits = limits
+        share = job.spec.share_max
+        self._pace = None if share is None else Pace(share, limits.lanes, clock)
+        self._cache = cache
         self._deadline_ns = deadline_ns
         self._changed = changed
         self._is_place_wanted = is_place_wanted
+        # What a row takes if nothing else is computed.
+        self._row_ns = 0.0
         self._gives_way = False
         self._is_stopped = False
         self._stop = asyncio.Event()
@@ -93,7 +114,7 @@ class JobRun:
             Whether it gave its place up and is to go on later.
 
         Raises:
-            StorageFull: A part cannot be written.
+            StorageFull, StorageFailed: A part cannot be written.
             TooManyFailedRows: More have failed than the job allows; all that is done is kept.
         """
         self._check_failures()
@@ -126,10 +147,37 @@ class JobRun:
             if self._stop.is_set() or self._gives_way:
                 return
             prepared = await asyncio.to_thread(
-                prepare_window, spool, self._folder, number, records.get(number), self._job.spec, self._model
+                prepare_window,
+                spool,
+                self._folder,
+                number,
+                records.get(number),
+                self._job.spec,
+                self._model,
+                self._cache,
             )
-            await self._compute(WindowRun(prepared, self._model, self._tracker, self._on_change))
+            self._expect(prepared)
+            await self._compute(WindowRun(prepared, self._model, self._tracker, self._on_change, self._pace))
             has_done_any = True
+
+    def _expect(self, prepared: PreparedWindow) -> None:
+        """Tells how fast rows like these are done, by the cost tables."""
+        tokens = max(1.0, float(prepared.tokens.lengths.mean()))
+        cost_ns = tokens * self._submitter.bulk_ns_per_token(self._model.manifest.key)
+        self._row_ns = cost_ns / self._limits.lanes
+        self._tracker.expect((self._job.spec.share_max or 1.0) * 1e9 / self._row_ns)
+
+    def _weight(self) -> float:
+        """The job's weight, which grows when its time is short: it would then need much of the lanes' time.
+
+        Beside one other job of equal weight it gets what it needs, up to nine tenths of the time.
+        """
+        weight = self._job.spec.weight / WEIGHT_DEFAULT
+        if self._deadline_ns is None:
+            return weight
+        left_ns = max(1, self._deadline_ns - self._clock.now_ns())
+        need = self._tracker.pending * self._row_ns / left_ns
+        return weight if need <= _NEED_MIN else weight * min(_PRESSURE_MAX, 1 / max(1 - need, 1e-9))
 
     def _on_change(self) -> None:
         """Hears that rows are done or have failed."""
@@ -155,20 +203,41 @@ class JobRun:
         self._tracker.begun(run.number)
         if self._has_failed:
             self.stop()
-        work = run.work(self._job.id, self._job.spec, self._clock.now_ns(), self._deadline_ns)
         try:
-            if not run.is_done and await self._submit(work):
-                while not await self._settled(run):
-                    await self._commit(run)
+            await self._compute_rows(run)
         finally:
             self._active.discard(run)
             self._tracker.ended(run.number)
             run.close()
-            if not run.is_done:
-                self._submitter.cancel(work)
         await self._commit(run)
         if run.is_late:
             self.stop()
+
+    async def _compute_rows(self, run: WindowRun) -> None:
+        """Has a window's rows computed: at once, or in pieces where the job may take a share only."""
+        pace = self._pace
+        if pace is None:
+            if run.has_more:
+                await self._compute_piece(run, run.next_rows())
+            return
+        while run.has_more and not self._stop.is_set():
+            async with pace.piece:
+                while left_s := pace.left_s():
+                    if await self._stopped_within(min(left_s, self._limits.checkpoint_s)):
+                        return
+                    await self._commit(run)
+                await self._compute_piece(run, run.next_rows(pace.begin()))
+
+    async def _compute_piece(self, run: WindowRun, rows: NDArray[np.int32]) -> None:
+        now_ns = self._clock.now_ns()
+        work = run.work(rows, self._job.id, self._job.spec, now_ns, self._deadline_ns, self._weight())
+        try:
+            if await self._submit(work):
+                while not await self._settled(run):
+                    await self._commit(run)
+        finally:
+            if run.is_waiting:
+                self._submitter.cancel(work)
 
     async def _submit(self, work: Work) -> bool:
         """Queues work, waiting while the queue is full. False if the run is to stop."""

@@ -9,11 +9,11 @@ from typing import Any
 import structlog
 
 from penstock_server.bulk.journal import JobStore
-from penstock_server.domain.errors import StorageFull, WrongState
+from penstock_server.domain.errors import StorageFailed, StorageFull, WrongState
 from penstock_server.domain.job import Job, JobError, JobState
 from penstock_server.runtime.job_progress import News
 
-# How long the journal is left alone after it found the disk full. Chosen: people make room within minutes.
+# How long the journal is left alone after the disk was full or failed. Chosen: people mend it in minutes.
 _STORAGE_WAIT_S = 5.0
 
 _log = structlog.get_logger(__name__)
@@ -44,6 +44,7 @@ class JobStates:
             UnknownJob: There is none of this id.
             WrongState: It is in none of these states.
             StorageFull: The disk has no room for the journal.
+            StorageFailed: The disk failed; the job is in the state that it was in.
         """
         job = await asyncio.to_thread(self._store.move, job_id, state, sources=sources, error=error)
         _log.info("job_state", job=job_id, state=state.name)
@@ -52,10 +53,10 @@ class JobStates:
             self.endings.publish()
         return job
 
-    async def move_when_there_is_room(
+    async def move_when_possible(
         self, job_id: str, state: JobState, *, sources: Collection[JobState], error: JobError | None = None
     ) -> None:
-        """Moves a job on behalf of the server, which cannot tell a full disk to anybody but try again.
+        """Moves a job on behalf of the server, which can tell nobody of a bad disk, but try again.
 
         Gives up when the server shuts down: after the next start the job goes on from the state it is in.
         Raises UnknownJob and WrongState as ``move``.
@@ -63,7 +64,8 @@ class JobStates:
         while True:
             try:
                 await self.move(job_id, state, sources=sources, error=error)
-            except StorageFull:
+            except (StorageFull, StorageFailed) as err:
+                _log.warning("job_state_waits", job=job_id, state=state.name, reason=err.reason)
                 if self.draining.is_set():
                     _log.warning("job_state_not_saved", job=job_id, state=state.name)
                     return
@@ -77,7 +79,7 @@ class JobStates:
         if state is JobState.PAUSED:
             sources.remove(JobState.CANCELLING)
         try:
-            await self.move_when_there_is_room(job_id, state, sources=sources, error=error)
+            await self.move_when_possible(job_id, state, sources=sources, error=error)
         except WrongState as err:
             _log.info("job_went_on", job=job_id, message=err.message)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -30,16 +30,28 @@ def check_times(spec: JobSpec, now_ns: int, ahead_s_max: int) -> None:
     Raises:
         InvalidRequest: Names the field.
     """
-    for name, time_ns in (("expire_time", spec.expire_time_ns), ("not_before", spec.not_before_ns)):
+    check_moments(spec.expire_time_ns, spec.not_before_ns, now_ns, ahead_s_max)
+    check_windows(spec.windows, now_ns)
+
+
+def check_moments(
+    expire_time_ns: int | None, not_before_ns: int | None, now_ns: int, ahead_s_max: int
+) -> None:
+    """Refuses an expire time or a beginning that is wrong or too far ahead. Raises InvalidRequest."""
+    for name, time_ns in (("expire_time", expire_time_ns), ("not_before", not_before_ns)):
         if time_ns is not None and (time_ns - now_ns) / _BILLION > ahead_s_max:
             days = ahead_s_max // (24 * 3600)
             raise InvalidRequest.of_field(f"spec.{name}", f"must be at most {days} days from now")
-    if spec.expire_time_ns is not None and spec.expire_time_ns <= max(now_ns, spec.not_before_ns or 0):
-        why = "has passed" if spec.expire_time_ns <= now_ns else "is before spec.not_before"
+    if expire_time_ns is not None and expire_time_ns <= max(now_ns, not_before_ns or 0):
+        why = "has passed" if expire_time_ns <= now_ns else "is before spec.not_before"
         raise InvalidRequest.of_field("spec.expire_time", f"{why}; no row could be computed")
-    if len(spec.windows) > _WINDOWS_MAX:
+
+
+def check_windows(windows: Sequence[TimeWindow], now_ns: int) -> None:
+    """Refuses windows of time that are wrong, too many, or never come. Raises InvalidRequest."""
+    if len(windows) > _WINDOWS_MAX:
         raise InvalidRequest.of_field("spec.windows", f"must be at most {_WINDOWS_MAX}")
-    for number, window in enumerate(spec.windows):
+    for number, window in enumerate(windows):
         _check_window(window, f"spec.windows[{number}]", now_ns)
 
 
@@ -62,6 +74,40 @@ def open_until_ns(spec: JobSpec, now_ns: int) -> int | None:
     return max(opened) if opened else None
 
 
+def next_start_ns(cron: str, time_zone: str, now_ns: int) -> int:
+    """The next time that cron fields name, which are right; nanoseconds since 1970."""
+    return next(_starts(cron, time_zone, now_ns))
+
+
+def check_cron(cron: str, time_zone: str, field: str, now_ns: int, cron_name: str = "cron") -> None:
+    """Refuses cron fields or a time zone that are none, or of which no time would come.
+
+    Args:
+        cron: Five cron fields.
+        time_zone: Name of a zone; empty for UTC.
+        field: What holds both, for the message.
+        now_ns: Nanoseconds since 1970.
+        cron_name: What the cron fields are called in it.
+
+    Raises:
+        InvalidRequest: Names the field.
+    """
+    if len(time_zone.encode()) > _ZONE_BYTES_MAX or len(cron.encode()) > _CRON_BYTES_MAX:
+        raise InvalidRequest.of_field(field, "is too long")
+    try:
+        ZoneInfo(time_zone or "UTC")
+    except (OSError, ValueError, KeyError) as err:
+        told = f"{time_zone!r} is no IANA time zone, such as Europe/Berlin"
+        raise InvalidRequest.of_field(f"{field}.time_zone", told) from err
+    try:
+        next(_starts(cron, time_zone, now_ns))
+    except CronSimError as err:
+        told = f"{cron!r} is not five cron fields, such as 0 22 * * * ({err})"
+        raise InvalidRequest.of_field(f"{field}.{cron_name}", told) from err
+    except StopIteration as err:
+        raise InvalidRequest.of_field(f"{field}.{cron_name}", "never comes") from err
+
+
 def _opened(window: TimeWindow, now_ns: int) -> int | None:
     """When a window closes that is open now."""
     duration_ns = window.duration_s * _BILLION
@@ -71,27 +117,18 @@ def _opened(window: TimeWindow, now_ns: int) -> int | None:
 
 def _starts_after(window: TimeWindow, time_ns: int) -> Iterator[int]:
     """Yields when a window opens after a time, in order."""
-    zone = ZoneInfo(window.time_zone) if window.time_zone else UTC
+    return _starts(window.start_cron, window.time_zone, time_ns)
+
+
+def _starts(cron: str, time_zone: str, time_ns: int) -> Iterator[int]:
+    zone = ZoneInfo(time_zone) if time_zone else UTC
     # Whole seconds, rounded down: cron knows no less, and a start may be at the very time.
     after = datetime.fromtimestamp(time_ns // _BILLION, zone)
-    for start in CronSim(window.start_cron, after):
+    for start in CronSim(cron, after):
         yield round(start.timestamp()) * _BILLION
 
 
 def _check_window(window: TimeWindow, field: str, now_ns: int) -> None:
     if not _DURATION_S_MIN <= window.duration_s <= _DURATION_S_MAX:
         raise InvalidRequest.of_field(f"{field}.duration", "must be from one minute to seven days")
-    if len(window.time_zone.encode()) > _ZONE_BYTES_MAX or len(window.start_cron.encode()) > _CRON_BYTES_MAX:
-        raise InvalidRequest.of_field(field, "is too long")
-    try:
-        ZoneInfo(window.time_zone or "UTC")
-    except (OSError, ValueError, KeyError) as err:
-        told = f"{window.time_zone!r} is no IANA time zone, such as Europe/Berlin"
-        raise InvalidRequest.of_field(f"{field}.time_zone", told) from err
-    try:
-        next(_starts_after(window, now_ns))
-    except CronSimError as err:
-        told = f"{window.start_cron!r} is not five cron fields, such as 0 22 * * * ({err})"
-        raise InvalidRequest.of_field(f"{field}.start_cron", told) from err
-    except StopIteration as err:
-        raise InvalidRequest.of_field(f"{field}.start_cron", "never comes") from err
+    check_cron(window.start_cron, window.time_zone, field, now_ns, "start_cron")

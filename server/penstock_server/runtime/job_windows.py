@@ -11,18 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock_server.bulk.bad_rows import bad_rows
+from penstock_server.bulk.durable import storage_errors
 from penstock_server.bulk.folder import JobFolder
 from penstock_server.bulk.journal import JobStore, WindowRecord
 from penstock_server.bulk.parts import Part, RowStatus, merge_answers, read_part, write_part
 from penstock_server.bulk.spool import Spool
 from penstock_server.bulk.twins import first_alike
 from penstock_server.domain.errors import DeadlineUnmeetable, PenstockError
-from penstock_server.domain.job import WEIGHT_DEFAULT, JobSpec, RowFailure
+from penstock_server.domain.job import JobSpec, RowFailure
 from penstock_server.domain.tasks import RequestClass, Truncation
 from penstock_server.domain.work import BatchTimes, Work
 from penstock_server.models.heads import finish
 from penstock_server.models.loaded import LoadedModel
+from penstock_server.runtime.job_pace import Pace
 from penstock_server.runtime.job_progress import JobTracker
+from penstock_server.runtime.result_cache import FoundRows, ResultCache
 
 if TYPE_CHECKING:
     from penstock_kernels import TokenRows
@@ -39,6 +42,7 @@ class PreparedWindow:
         recorded: Its record in the journal, or None.
         fresh_failures: Rows found to be bad now, which no record counts yet.
         first_alike: int32 ``[rows]``: the first row with the same tokens.
+        found: Pending rows whose outputs are there already; None for none.
     """
 
     number: int
@@ -47,6 +51,7 @@ class PreparedWindow:
     recorded: WindowRecord | None
     fresh_failures: int
     first_alike: NDArray[np.int32]
+    found: FoundRows | None
 
 
 def prepare_window(
@@ -56,8 +61,9 @@ def prepare_window(
     recorded: WindowRecord | None,
     spec: JobSpec,
     model: LoadedModel,
+    cache: ResultCache | None,
 ) -> PreparedWindow:
-    """Reads and tokenises a window; blocking. Goes on from its part if it has one."""
+    """Reads and tokenises a window, and looks for outputs that are there; blocking. Goes on from its part."""
     window = spool.window(number)
     truncation = spec.options.truncation or model.manifest.truncation
     tokens_max = spec.options.tokens_max or model.manifest.tokens_max
@@ -71,13 +77,23 @@ def prepare_window(
     )
     if recorded is not None:
         part = read_part(folder.part_path(recorded.file_name))
-        return PreparedWindow(number, tokens, part, recorded, 0, first_alike(tokens))
+        found = _find(part, tokens, spec, model, cache)
+        return PreparedWindow(number, tokens, part, recorded, 0, first_alike(tokens), found)
     failures = bad_rows(window.failures, tokens, tokens_max if truncation is Truncation.ERROR else None)
     status = np.full(window.rows, RowStatus.PENDING, np.uint8)
     status[list(failures)] = RowStatus.FAILED
-    return PreparedWindow(
-        number, tokens, Part(status, None, failures), None, len(failures), first_alike(tokens)
-    )
+    part = Part(status, None, failures)
+    found = _find(part, tokens, spec, model, cache)
+    return PreparedWindow(number, tokens, part, None, len(failures), first_alike(tokens), found)
+
+
+def _find(
+    part: Part, tokens: TokenRows, spec: JobSpec, model: LoadedModel, cache: ResultCache | None
+) -> FoundRows | None:
+    if cache is None:
+        return None
+    pending = np.flatnonzero(part.status == RowStatus.PENDING).astype(np.int32)
+    return cache.find(model.manifest.key, spec.options.tenant, tokens, pending)
 
 
 class WindowRun:
@@ -87,12 +103,17 @@ class WindowRun:
 
     Attributes:
         number: The window's place in the job.
-        settled: Set when nothing more is to come.
+        settled: Set when nothing more is to come of the rows that were given to the lanes.
         is_late: Whether rows were given up because the job's time has run out; they stay pending.
     """
 
     def __init__(
-        self, prepared: PreparedWindow, model: LoadedModel, tracker: JobTracker, changed: Callable[[], None]
+        self,
+        prepared: PreparedWindow,
+        model: LoadedModel,
+        tracker: JobTracker,
+        changed: Callable[[], None],
+        pace: Pace | None = None,
     ) -> None:
         self.number = prepared.number
         self.settled = asyncio.Event()
@@ -102,6 +123,7 @@ class WindowRun:
         self._model = model
         self._tracker = tracker
         self._changed = changed
+        self._pace = pace
         self._status = prepared.part.status.copy()
         self._failures = dict(prepared.part.failures)
         self._outputs = np.zeros((prepared.tokens.rows, model.manifest.width), np.float32)
@@ -110,8 +132,14 @@ class WindowRun:
         self._tokens_done = prepared.recorded.tokens if prepared.recorded else 0
         self._rows_left = prepared.part.count(RowStatus.PENDING)
         self._is_closed = False
-        pending = np.flatnonzero(prepared.part.status == RowStatus.PENDING)
-        self._computed, self._twins = _grouped(pending, prepared.first_alike)
+        if prepared.found is not None:
+            self._take_found(prepared.found)
+        # Rows with the same tokens are found all or none.
+        pending = np.flatnonzero(self._status == RowStatus.PENDING)
+        computed, self._twins = _grouped(pending, prepared.first_alike)
+        # Longest first, so that pieces of it are of like length as well.
+        self._to_compute = computed[np.argsort(-self._lengths[computed], kind="stable")]
+        self._in_lanes = 0
         self._leads = np.zeros(prepared.tokens.rows, np.bool_)
         self._leads[list(self._twins)] = True
         tracker.add(failed=prepared.fresh_failures)
@@ -122,19 +150,48 @@ class WindowRun:
         """Whether no row is pending."""
         return self._rows_left == 0
 
-    def work(self, job_id: str, spec: JobSpec, arrival_ns: int, deadline_ns: int | None) -> Work:
-        """The pending rows as work for the scheduler; times are on its clock."""
+    @property
+    def is_waiting(self) -> bool:
+        """Whether rows that were given to the lanes are pending."""
+        return self._in_lanes > 0
+
+    @property
+    def has_more(self) -> bool:
+        """Whether rows are pending that were not given to the lanes yet."""
+        return len(self._to_compute) > 0 and not self.is_late
+
+    def next_rows(self, tokens_max: int | None = None) -> NDArray[np.int32]:
+        """Takes rows that are to be given to the lanes: all, or about so many tokens of them."""
+        count = len(self._to_compute)
+        if tokens_max is not None:
+            tokens = np.cumsum(self._lengths[self._to_compute])
+            count = max(1, int(np.searchsorted(tokens, tokens_max, side="right")))
+        rows, self._to_compute = self._to_compute[:count], self._to_compute[count:]
+        self._in_lanes = len(rows)
+        self.settled.clear()
+        return np.sort(rows)
+
+    def work(
+        self,
+        rows: NDArray[np.int32],
+        job_id: str,
+        spec: JobSpec,
+        arrival_ns: int,
+        deadline_ns: int | None,
+        weight: float,
+    ) -> Work:
+        """Rows as work for the scheduler; times are on its clock."""
         return Work(
             model=self._model.manifest.key,
             request_class=RequestClass.BULK,
             tokens=self._tokens,
-            rows=self._computed,
+            rows=rows,
             sink=self,
             arrival_ns=arrival_ns,
             deadline_ns=deadline_ns,
             tenant=spec.options.tenant,
             flow=job_id,
-            weight=spec.weight / WEIGHT_DEFAULT,
+            weight=weight,
         )
 
     def deliver(self, rows: NDArray[np.int32], outputs: NDArray[np.float32], times: BatchTimes) -> None:
@@ -143,6 +200,9 @@ class WindowRun:
             return
         tokens = int(self._lengths[rows].sum())
         self._tokens_done += tokens
+        self._in_lanes -= len(rows)
+        if self._pace is not None:
+            self._pace.charge(tokens, times.cpu_ns)
         rows, outputs = self._with_twins(rows, outputs)
         if not np.isfinite(outputs).all():
             finite = np.isfinite(outputs).all(axis=1)
@@ -163,6 +223,7 @@ class WindowRun:
             self.is_late = True
             self.settled.set()
             return
+        self._in_lanes -= len(rows)
         rows, _ = self._with_twins(rows, np.empty((len(rows), 0), np.float32))
         self._fail(rows, RowFailure(error.reason, error.message))
 
@@ -185,6 +246,12 @@ class WindowRun:
     def was_written(self, part: Part, record: WindowRecord) -> None:
         """Takes note of what is on disk now."""
         self._written, self._recorded = part, record
+
+    def _take_found(self, found: FoundRows) -> None:
+        self._outputs[found.rows] = found.outputs
+        self._status[found.rows] = RowStatus.SUCCEEDED
+        self._rows_left -= len(found.rows)
+        self._tracker.add(succeeded=len(found.rows))
 
     def _with_twins(
         self, rows: NDArray[np.int32], outputs: NDArray[np.float32]
@@ -209,7 +276,7 @@ class WindowRun:
         self._changed()
 
     def _settle_if_done(self) -> None:
-        if self.is_done:
+        if self._in_lanes == 0:
             self.settled.set()
 
 
@@ -258,6 +325,7 @@ class WindowSnapshot:
 
         Raises:
             StorageFull: The disk has no room; the journal still names the earlier part.
+            StorageFailed: The disk failed; as above.
         """
         part = self._part(spec, model)
         record = WindowRecord(
@@ -271,7 +339,8 @@ class WindowSnapshot:
         write_part(folder.part_path(record.file_name), part)
         replaced = store.commit_window(job_id, record)
         if replaced is not None:
-            folder.part_path(replaced.file_name).unlink(missing_ok=True)
+            with storage_errors():
+                folder.part_path(replaced.file_name).unlink(missing_ok=True)
         return part, record
 
     def _part(self, spec: JobSpec, model: LoadedModel) -> Part:

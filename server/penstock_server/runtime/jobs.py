@@ -15,15 +15,19 @@ from typing import Any
 
 import structlog
 
+from penstock_server.bulk.file_sets import FindOrder, allowed_files, names_many
 from penstock_server.bulk.folder import JobFolder
 from penstock_server.bulk.journal import JobPage, JobStore
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.bulk.places import allowed_place
 from penstock_server.bulk.results import ResultRows
+from penstock_server.bulk.schedules import FileVersion
 from penstock_server.bulk.spec_checks import check_spec
 from penstock_server.bulk.uploads import UploadStore
-from penstock_server.domain.errors import Draining, WrongState
+from penstock_server.domain.errors import Draining, InvalidRequest, StorageFailed, StorageFull, WrongState
 from penstock_server.domain.job import FileFormat, Job, JobSpec, JobState, RowSelection
+from penstock_server.domain.tasks import Task
+from penstock_server.models.loaded import LoadedModel
 from penstock_server.runtime.clock import Clock
 from penstock_server.runtime.job_commands import JobCommands
 from penstock_server.runtime.job_course import JobCourse, ModelLookup
@@ -35,6 +39,8 @@ from penstock_server.runtime.job_run import WorkSubmitter
 from penstock_server.runtime.job_states import JobStates
 from penstock_server.runtime.job_tasks import JobTasks
 from penstock_server.runtime.job_times import check_times
+from penstock_server.runtime.result_cache import ResultCache
+from penstock_server.runtime.upload_expiry import UploadExpiry
 
 _log = structlog.get_logger(__name__)
 
@@ -63,12 +69,14 @@ class JobRunner:
         clock: Clock,
         day_ns: Callable[[], int],
         limits: BulkLimits,
+        cache: ResultCache | None = None,
         sleep: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep,
     ) -> None:
         self._folder = folder
         self._store = store
         self._uploads = uploads
         self._models = models
+        self._files = files
         self._day_ns = day_ns
         self._limits = limits
         self._sleep = sleep
@@ -86,9 +94,11 @@ class JobRunner:
             clock=clock,
             day_ns=day_ns,
             limits=limits,
+            cache=cache,
             sleep=sleep,
         )
         self._expiry = JobExpiry(store, day_ns=day_ns, sleep=sleep, expire=self._expire)
+        self._upload_expiry = UploadExpiry(uploads, sleep=sleep)
         self._tasks = JobTasks(self._course.take)
         self._commands = JobCommands()
         self.draining = self._states.draining
@@ -98,11 +108,13 @@ class JobRunner:
         for job in await asyncio.to_thread(self._recover):
             self._launch_if_startable(job)
         self._expiry.start()
+        self._upload_expiry.start()
 
     async def close(self) -> None:
         """Stops computing, keeping what is done; jobs go on after the next start. Idempotent."""
         self.draining.set()
         await self._expiry.close()
+        await self._upload_expiry.close()
         await self._tasks.close(self._interrupt)
         await self._commands.close()
         self._states.shut_down()
@@ -117,7 +129,8 @@ class JobRunner:
         Raises:
             UnknownModel, ModelLoading, TaskNotSupported, NotBuilt, InvalidRequest: The spec cannot work.
             UnknownUpload, WrongState: There is no such upload, or it is not complete.
-            StorageFull: Too many jobs are kept.
+            StorageFull: Too many jobs are kept, or the disk has no room.
+            StorageFailed: The disk failed.
             Draining: The server is shutting down.
         """
         if self.draining.is_set():
@@ -129,15 +142,52 @@ class JobRunner:
         if earlier is not None:
             self._launch_if_startable(earlier)
             return earlier
-        model = self._models.get(spec.model.name, spec.model.version)
-        check_spec(model, spec.task, spec.columns, spec.input_format, spec.options.tokens_max)
-        check_times(spec, self._day_ns(), self._limits.expire_s_max)
-        await asyncio.to_thread(self._check_places, spec)
+        model = await self._checked(spec)
         pinned = replace(spec, model=model.manifest.key)
         job, _ = await asyncio.to_thread(self._store.create, pinned, request_id)
         self._launch_if_startable(job)
         self._expiry.changed()
         return job
+
+    async def check(self, spec: JobSpec) -> None:
+        """Refuses a spec of which no job could be made, whatever its input holds.
+
+        Raises:
+            UnknownModel, ModelLoading, TaskNotSupported, NotBuilt, InvalidRequest: The spec cannot work.
+        """
+        await self._checked(spec)
+
+    async def _checked(self, spec: JobSpec) -> LoadedModel:
+        model = self._models.get(spec.model.name, spec.model.version)
+        check_spec(model, spec.task, spec.columns, spec.input_format, spec.options.tokens_max)
+        if spec.output_format is FileFormat.OPENAI_BATCH and spec.task.task is not Task.EMBED:
+            raise InvalidRequest.of_field("spec.output_format", "OPENAI_BATCH is for embeddings")
+        check_times(spec, self._day_ns(), self._limits.expire_s_max)
+        await asyncio.to_thread(self._check_places, spec)
+        return model
+
+    async def files(self, spec: JobSpec, changed_before_ns: int) -> tuple[list[FileVersion], int]:
+        """Finds the files that a spec's URL names: a folder's, those of a pattern, or one.
+
+        Args:
+            spec: Of jobs.
+            changed_before_ns: Those that have changed since are left out; nanoseconds since 1970.
+
+        Returns:
+            The files in the order of their names, and how many were left out.
+
+        Raises:
+            InvalidRequest: There are too many, or some lead out of the allowed places.
+            PlaceFailed: They cannot be listed.
+        """
+        file_set = await asyncio.to_thread(
+            allowed_files, spec.input_url, self._limits.input_roots, spec.options.tenant, "spec.input_url"
+        )
+        found = await self._files.find(FindOrder(file_set, self._limits))
+        whole = [
+            FileVersion(each.url, each.version) for each in found if each.changed_ns <= changed_before_ns
+        ]
+        return whole, len(found) - len(whole)
 
     async def retry(self, job_id: str, request_id: str = "") -> Job:
         """Makes a job over the failed rows of one that has ended.
@@ -171,10 +221,15 @@ class JobRunner:
     def _check_places(self, spec: JobSpec) -> None:
         """Refuses an input that is not there yet, and places that are not allowed; blocking."""
         tenant, limits = spec.options.tenant, self._limits
-        if spec.input_url:
-            allowed_place(spec.input_url, limits.input_roots, tenant, "spec.input_url")
+        if names_many(spec.input_url):
+            allowed_files(spec.input_url, limits.input_roots, tenant, "spec.input_url")
+        elif spec.input_url:
+            place = allowed_place(spec.input_url, limits.input_roots, tenant, "spec.input_url")
+            if place.is_local and Path(place.path).is_dir():
+                told = "is a folder; end it in a slash to read the files in it"
+                raise InvalidRequest.of_field("spec.input_url", told)
         else:
-            self._uploads.complete_path(spec.upload_id)
+            self._uploads.claim(spec.upload_id)
         if spec.output_url:
             allowed_place(
                 f"{spec.output_url.rstrip('/')}/job", limits.output_roots, tenant, "spec.output_url"
@@ -315,7 +370,7 @@ class JobRunner:
 
     async def _end_late(self, job_id: str) -> None:
         # Rows that are pending when a job is FINALIZING make it EXPIRED, also after a restart.
-        await self._states.move_when_there_is_room(job_id, JobState.FINALIZING, sources=_STOPPABLE)
+        await self._states.move_when_possible(job_id, JobState.FINALIZING, sources=_STOPPABLE)
         self._interrupt(job_id)
         self._tasks.launch(job_id)
 
@@ -332,14 +387,18 @@ class JobRunner:
         upload_id = await asyncio.to_thread(self._store.delete, job_id)
         await asyncio.to_thread(self._job_folder(job_id).delete)
         if upload_id is not None:
-            await asyncio.to_thread(self._uploads.delete, upload_id)
+            await asyncio.to_thread(self._uploads.release, upload_id)
         self._states.news.publish()
         self._states.endings.publish()
 
     def _recover(self) -> list[Job]:
         """Deletes what no journal names; returns the jobs to go on with. Blocking."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._uploads.sweep()
+        try:
+            self._uploads.sweep()
+        except (StorageFull, StorageFailed) as err:
+            # Nobody needs it now; live calls shall be answered also while the disk is full.
+            _log.warning("uploads_not_swept", error=err.message)
         known = self._store.job_ids()
         for path in self._folder.iterdir():
             if path.name not in known:

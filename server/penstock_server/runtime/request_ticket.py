@@ -223,6 +223,7 @@ class RequestTicket:
             routing_rule="" if self._call.rule is None else self._call.rule.name,
             spared_version=self._call.spared_version,
             predicted_ns=self._predicted_ns(runs),
+            cached_rows=work.cached_rows,
         )
 
     def _predicted_ns(self, runs: list[BatchRun]) -> int | None:

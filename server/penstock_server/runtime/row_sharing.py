@@ -17,11 +17,12 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 
-from penstock_server.domain.errors import DeadlineUnmeetable, PenstockError
+from penstock_server.domain.errors import PenstockError
 from penstock_server.domain.lane import LaneKind
 from penstock_server.domain.model import ModelKey
 from penstock_server.domain.tasks import OverloadPolicy, RequestClass
 from penstock_server.domain.work import BatchPart, Work
+from penstock_server.scheduling.admission import already_late
 
 # Works of more rows are not looked at: rows of a list seldom repeat, and each costs about a microsecond.
 ROWS_MAX = 64
@@ -204,9 +205,7 @@ class RowSharing:
                 work.rows = rows
                 raise
         elif work.deadline_ns is not None and work.deadline_ns <= now_ns:
-            raise DeadlineUnmeetable(
-                "The deadline had passed when the request was admitted; allow more time."
-            )
+            raise already_late()
         else:
             work.rows = np.empty(0, np.int32)
 

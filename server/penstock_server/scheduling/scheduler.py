@@ -18,6 +18,7 @@ from typing import TypeAlias
 
 from penstock_server.domain.errors import PenstockError
 from penstock_server.domain.lane import LaneKind as LaneKind
+from penstock_server.domain.model import ModelKey
 from penstock_server.domain.tasks import OverloadPolicy, RequestClass
 from penstock_server.domain.work import BatchPart, BatchPlan, BatchTimes, Work
 from penstock_server.scheduling.admission import Refusals, already_late, too_large
@@ -191,6 +192,11 @@ class Scheduler:
             if queue is None
             else QueueDepth(rows + queue.rows, tokens + queue.tokens)
         )
+
+    def bulk_ns_per_token(self, model: ModelKey) -> float:
+        """About what a token of bulk work costs a lane, in nanoseconds."""
+        lane = LaneKind.BULK if self._limits.serial is None else LaneKind.LIVE
+        return self._costs.table(model, lane).ns_per_token()
 
     def _place(
         self, work: Work, request_class: RequestClass, tenant: Tenant, tokens: int, now_ns: int

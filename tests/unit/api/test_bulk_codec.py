@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -47,12 +48,15 @@ def full() -> bulk_pb2.JobSpec:
         classify=common_pb2.ClassifyOptions(top_k=3, score_function=common_pb2.SCORE_FUNCTION_SIGMOID),
         display_name="caf\u00e9",
         weight=1000,
+        share_max=0.25,
         expire_time=Timestamp(seconds=1_800_000_000, nanos=123_456_789),
         carry_columns=["stars", "date"],
         output_url="s3://bucket/out",
         not_before=Timestamp(seconds=1_700_000_000),
         windows=[bulk_pb2.TimeWindow(start_cron="0 1 * * *", duration=Duration(seconds=60), time_zone="UTC")],
         failed_rows_max=7,
+        output_format=bulk_pb2.FILE_FORMAT_JSONL,
+        output_rows_per_file=1000,
     )
 
 
@@ -81,6 +85,60 @@ def test_the_fullest_spec_leaves_out_only_what_is_not_built() -> None:
     assert unset == refused | {"input_url", "retry_of"}
 
 
+@pytest.mark.parametrize(
+    ("url", "input_format"),
+    [
+        ("s3://bucket/in/", None),
+        ("s3://bucket/day=*/part-*", None),
+        ("s3://bucket/day=*/part-*.csv.gz", FileFormat.CSV),
+        ("s3://bucket/*.csv/", None),
+    ],
+)
+def test_several_files_have_each_its_own_format_unless_it_is_told(
+    url: str, input_format: FileFormat | None
+) -> None:
+    message = minimal()
+    message.input_url = url
+    file_name = url.rpartition("/")[2]
+    assert bulk_codec.spec_from_proto(message, file_name, LIMITS).input_format is input_format
+    assert came_back(message, file_name).input_format == (
+        bulk_pb2.FILE_FORMAT_CSV if input_format else bulk_pb2.FILE_FORMAT_UNSPECIFIED
+    )
+    message.input_format = bulk_pb2.FILE_FORMAT_JSONL
+    assert bulk_codec.spec_from_proto(message, file_name, LIMITS).input_format is FileFormat.JSONL
+
+
+def test_results_are_delivered_as_parquet_in_one_file_unless_it_is_told() -> None:
+    message = minimal()
+    message.output_url = "s3://bucket/out"
+    spec = bulk_codec.spec_from_proto(message, "in.csv", LIMITS)
+    assert (spec.output_format, spec.output_rows_per_file) == (FileFormat.PARQUET, 0)
+    assert came_back(message).output_format == bulk_pb2.FILE_FORMAT_PARQUET
+    assert came_back(minimal()).output_format == bulk_pb2.FILE_FORMAT_UNSPECIFIED
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        (
+            {"output_format": bulk_pb2.FILE_FORMAT_CSV},
+            r"output_format: must be JSONL, PARQUET or OPENAI_BATCH",
+        ),
+        ({"output_format": 99}, r"output_format: 99 is not a known value"),
+        ({"output_rows_per_file": -1}, r"output_rows_per_file: must not be negative"),
+        ({"output_format": bulk_pb2.FILE_FORMAT_JSONL, "output_url": ""}, r"output_format: has no meaning"),
+        ({"output_rows_per_file": 5, "output_url": ""}, r"output_rows_per_file: has no meaning"),
+    ],
+)
+def test_what_cannot_be_delivered_is_refused(fields: dict[str, Any], told: str) -> None:
+    message = minimal()
+    message.output_url = "s3://bucket/out"
+    for name, value in fields.items():
+        setattr(message, name, value)
+    with pytest.raises(InvalidRequest, match=rf"spec\.{told}"):
+        bulk_codec.spec_from_proto(message, "in.csv", LIMITS)
+
+
 @pytest.mark.parametrize("number", common_pb2.OverloadPolicy.values())
 def test_every_overload_policy_comes_back_or_its_default(number: common_pb2.OverloadPolicy.ValueType) -> None:
     message = minimal()
@@ -97,10 +155,6 @@ def test_jobs_are_bulk_whatever_class_was_asked_for(number: common_pb2.RequestCl
     assert spec.options.request_class is RequestClass.BULK
 
 
-def _share(spec: bulk_pb2.JobSpec) -> None:
-    spec.share_max = float("nan")
-
-
 def _explain(spec: bulk_pb2.JobSpec) -> None:
     spec.options.explain = True
 
@@ -110,7 +164,6 @@ def _tag(spec: bulk_pb2.JobSpec) -> None:
 
 
 LATER: dict[str, Callable[[bulk_pb2.JobSpec], None]] = {
-    "share_max": _share,
     "options.explain": _explain,
     "tag": _tag,
 }
@@ -123,6 +176,18 @@ def test_a_field_of_a_later_release_is_refused_by_name(name: str) -> None:
     with pytest.raises(NotBuilt, match=rf"spec\.{name} ") as caught:
         bulk_codec.spec_from_proto(message, "in.csv", LIMITS)
     assert caught.value.metadata["field"] == f"spec.{name}"
+
+
+def test_a_largest_share_is_above_nothing_up_to_all_of_it() -> None:
+    message = minimal()
+    assert came_back(message).share_max == 0
+    for share in (0.001, 1):
+        message.share_max = share
+        assert came_back(message).share_max == share
+    for share in (-0.1, 1.1, float("nan")):
+        message.share_max = share
+        with pytest.raises(InvalidRequest, match=r"spec\.share_max"):
+            bulk_codec.spec_from_proto(message, "in.csv", LIMITS)
 
 
 def test_a_weight_is_from_one_to_a_thousand_and_a_hundred_unless_it_is_set() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from penstock_server.bulk.arrow import pa, pq
 from penstock_server.bulk.carried import check_carried
-from penstock_server.bulk.inputs import format_of_name
+from penstock_server.bulk.formats import format_of_name
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.domain.errors import InvalidRequest
 from penstock_server.domain.job import FileFormat, InputColumns, Job, JobState, RowSelection

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any
@@ -192,13 +193,35 @@ async def test_any_upload_header_has_an_answer(
     assert len(told.message) < 300
 
 
+async def test_a_file_that_is_there_is_not_opened_anew(bench: Bench, servicer: BulkServicer) -> None:
+    data = b'{"text": "a"}\n'
+    known = bench.upload("rows.jsonl", data)
+    header = bulk_pb2.UploadHeader(
+        file_name="b.jsonl", size_bytes=len(data), sha256=hashlib.sha256(data).digest()
+    )
+    request = bulk_pb2.UploadRequest(header=header)
+    # Whoever sends its bytes all the same is not refused.
+    chunk = bulk_pb2.UploadRequest(chunk=bulk_pb2.UploadChunk(data=data))
+    for sent in (messages(request), messages(request, chunk)):
+        told = (await servicer.Upload(sent, CONTEXT)).upload
+        assert (told.id, told.complete, told.file_name) == (known, True, "rows.jsonl")
+        assert told.expire_time.seconds - told.create_time.seconds == LIMITS.upload_age_s_max
+    header.sha256 = b"short"
+    for upload_id in ("", known):
+        header.upload_id = upload_id
+        assert isinstance(
+            await error_of(servicer, "Upload", messages(bulk_pb2.UploadRequest(header=header))),
+            InvalidRequest,
+        )
+
+
 async def test_a_sender_that_goes_away_while_its_upload_is_opened_leaves_nothing_open(
     bench: Bench, servicer: BulkServicer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, sessions = asyncio.Event(), list[UploadSession]()
 
-    def open_upload(file_name: str, size_bytes: int, crc32c: int | None, tenant: str) -> UploadSession:
-        sessions.append(UploadStore.open(bench.uploads, file_name, size_bytes, crc32c, tenant))
+    def open_upload(file_name: str, size_bytes: int, *rest: Any) -> UploadSession:
+        sessions.append(UploadStore.open(bench.uploads, file_name, size_bytes, *rest))
         begun.set()
         return sessions[0]
 

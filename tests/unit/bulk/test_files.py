@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import subprocess
 import sys
@@ -10,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from penstock_server.bulk import durable
 from penstock_server.bulk.arrow import pa, pq
-from penstock_server.bulk.durable import replacing
+from penstock_server.bulk.durable import make_folder, replacing, storage_errors
 from penstock_server.bulk.file_process import encode_order
 from penstock_server.bulk.inputs import InputOrder
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.bulk.spool import Spool
-from penstock_server.domain.errors import InvalidRequest, StorageFull
+from penstock_server.domain.errors import InvalidRequest, PenstockError, StorageFailed, StorageFull
 from penstock_server.domain.job import FileFormat, InputColumns
 from penstock_server.runtime.job_files import FileProcesses
 
@@ -80,6 +82,57 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     with replacing(path) as temporary:
         temporary.write_bytes(b"whole")
     assert [(found.name, found.read_bytes()) for found in tmp_path.iterdir()] == [("file", b"whole")]
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        (errno.ENOSPC, StorageFull),
+        (errno.EDQUOT, StorageFull),
+        (errno.EIO, StorageFailed),
+        (errno.EROFS, StorageFailed),
+        (errno.ENOENT, FileNotFoundError),
+    ],
+)
+def test_what_the_disk_says_is_told_with_what_to_do(code: int, error: type[Exception]) -> None:
+    with pytest.raises(error) as caught, storage_errors():
+        raise OSError(code, os.strerror(code))
+    if isinstance(caught.value, PenstockError):
+        assert "try again" in caught.value.message.lower()
+
+
+def test_a_file_whose_fsync_failed_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    temporaries: list[Path] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", _fail)
+        with pytest.raises(StorageFailed):
+            _write_whole(tmp_path / "file", temporaries)
+    assert list(tmp_path.iterdir()) == []
+    _write_whole(tmp_path / "file", temporaries)
+    assert temporaries[0] != temporaries[1]
+
+
+def test_a_folder_whose_name_may_be_lost_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "fsync_folder", _fail)
+        with pytest.raises(StorageFailed):
+            make_folder(tmp_path / "folder")
+    assert not (tmp_path / "folder").exists()
+    for _ in range(2):
+        make_folder(tmp_path / "folder")
+    assert (tmp_path / "folder").is_dir()
+
+
+def _fail(_: object) -> None:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def _write_whole(path: Path, temporaries: list[Path]) -> None:
+    with replacing(path) as temporary:
+        temporaries.append(temporary)
+        temporary.write_bytes(b"whole")
 
 
 def _write_half(path: Path) -> None:

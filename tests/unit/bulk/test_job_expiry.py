@@ -46,6 +46,21 @@ async def test_the_scheduler_is_told_weight_and_deadline(bench: Bench, time: Tur
     assert (second.weight, second.deadline_ns) == (1.0, None)
 
 
+@pytest.mark.parametrize(
+    ("left_s", "factor"),
+    # A job of 20 rows of 4 tokens takes 8 seconds by the cost tables.
+    [(100, 1.0), (32, 1.0), (16, 2.0), (10, 5.0), (8.5, 10.0), (1, 10.0)],
+)
+async def test_a_job_weighs_more_when_its_time_is_short(
+    bench: Bench, time: TurnedTime, left_s: float, factor: float
+) -> None:
+    await bench.submit(
+        [f"{chr(97 + row)} b" for row in range(4)] * 5, weight=200, expire_time_ns=time.in_s(left_s)
+    )
+    (work, _) = bench.lane.queue[0]
+    assert work.weight == pytest.approx(2 * factor)
+
+
 async def test_a_job_ends_with_its_time_and_keeps_its_finished_rows(bench: Bench, time: TurnedTime) -> None:
     job = await bench.submit(TEXTS, expire_time_ns=time.in_s(60))
     bench.lane.compute(5)

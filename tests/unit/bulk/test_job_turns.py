@@ -37,7 +37,7 @@ class HeldFiles(DirectFiles):
     async def materialise(self, order: InputOrder) -> int:
         if order.input_path.stat().st_size > LIMITS.small_input_bytes:
             await self.gate.wait()
-        return carry_out(order)
+        return carry_out(order).rows
 
     async def export(self, order: ExportOrder) -> None:
         carry_out(order)

@@ -83,12 +83,22 @@ async def test_rows_over_the_token_limit_fail_when_truncation_is_off(bench: Benc
 async def test_progress_counts_rows_of_windows_not_yet_written(bench: Bench) -> None:
     job = await bench.submit(TEXTS)
     bench.lane.compute(3)
-    bench.clock.time_ns += 1_000_000_000
+    bench.clock.time_ns += 6_000_000_000
     running = check_sum(await bench.runner.get(job.id))
     assert (running.state, running.progress.succeeded, running.progress.pending) == (JobState.RUNNING, 3, 7)
-    assert running.progress.rows_per_s == pytest.approx(3.0)
-    assert running.progress.time_left_s == pytest.approx(7 / 3)
+    assert running.progress.rows_per_s == pytest.approx(0.5)
+    assert running.progress.time_left_s == pytest.approx(14)
     assert await bench.read(job.id) == []
+
+
+async def test_the_cost_tables_tell_how_long_a_job_takes_that_has_just_begun(bench: Bench) -> None:
+    texts = ["a b", "c d", "a b c d"]
+    job = await bench.submit(texts)
+    bench.clock.time_ns += 1_000_000_000
+    running = await bench.runner.get(job.id)
+    tokens = bench.model.tokenizer.encode(texts, tokens_max=64, truncation=Truncation.RIGHT)
+    assert running.progress.rows_per_s == 0
+    assert running.progress.time_left_s == pytest.approx(len(tokens.ids) * 0.1)
 
 
 async def test_finished_windows_are_read_while_the_job_runs(bench: Bench) -> None:

@@ -12,6 +12,7 @@ import pytest
 from penstock_server.bulk.database import SCHEMA_VERSION, Database
 from penstock_server.bulk.journal import Expiry, JobStore, WindowRecord
 from penstock_server.bulk.limits import BulkLimits
+from penstock_server.bulk.uploads import UploadStore
 from penstock_server.domain.errors import StorageFull, UnknownJob, WrongState
 from penstock_server.domain.job import FileFormat, InputColumns, JobError, JobSpec, JobState
 from penstock_server.domain.model import ModelKey
@@ -57,9 +58,12 @@ def record(number: int, succeeded: int, failed: int, file_name: str) -> WindowRe
     return WindowRecord(number, 4, succeeded, failed, 10 * succeeded, file_name)
 
 
-def test_a_spec_comes_back_as_it_was_given_over_a_restart(store: JobStore, tmp_path: Path) -> None:
+def test_a_spec_comes_back_as_it_was_given_over_a_restart(
+    database: Database, store: JobStore, tmp_path: Path
+) -> None:
     job, is_new = store.create(SPEC, "request")
     assert is_new
+    database.close()
     later = Database(tmp_path / "db")
     read = JobStore(later, BulkLimits(), lambda: 0).get(job.id)
     assert read == job
@@ -142,6 +146,25 @@ def test_a_journal_of_the_first_schema_is_taken_over(tmp_path: Path) -> None:
         assert [window.rows for window in store.windows("job-old")] == [4]
         assert store.next_expiry() is None
         database.close()
+
+
+def test_uploads_of_the_third_schema_expire_as_before(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "db") as connection:
+        connection.executescript(OLD_JOURNAL.read_text())
+        connection.execute("INSERT INTO uploads VALUES ('upload-1', 'a.csv', 9, NULL, 9, 7, 1, 5)")
+        connection.execute("INSERT INTO uploads VALUES ('upload-2', 'b.csv', 9, 3, 4, 7, 0, 6)")
+    connection.close()
+    database = Database(tmp_path / "db")
+    (tmp_path / "uploads").mkdir()
+    uploads = UploadStore(tmp_path / "uploads", database, BulkLimits(upload_age_s_max=1), lambda: 0)
+    first, second = uploads.get("upload-1"), uploads.get("upload-2")
+    assert (first.is_complete, first.sha256, first.expire_time_ns) == (True, None, 1_000_000_005)
+    assert (second.committed_bytes, second.crc32c, second.expire_time_ns) == (4, 3, 1_000_000_006)
+    later = UploadStore(tmp_path / "uploads", database, BulkLimits(upload_age_s_max=1), lambda: 2_000_000_000)
+    # The old journal's job uses the first.
+    assert later.expire() == 1
+    assert later.get("upload-1") == first
+    database.close()
 
 
 def test_the_next_job_to_expire_is_the_earliest_that_has_rows_to_do(database: Database) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from penstock_server.bulk.arrow import pa, pq
-from penstock_server.bulk.inputs import InputOrder, format_of_name, materialise
+from penstock_server.bulk.formats import format_of_name
+from penstock_server.bulk.inputs import InputOrder, materialise
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.bulk.spool import Spool
 from penstock_server.domain.errors import InvalidRequest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 from collections.abc import AsyncGenerator
 from importlib import import_module
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from penstock_server.bulk.arrow import pq
-from penstock_server.bulk.inputs import format_of_name
+from penstock_server.bulk.formats import format_of_name
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.bulk.places import allowed_place, deliver, fetch, place_of
 from penstock_server.domain.errors import InvalidRequest, PlaceFailed
@@ -179,6 +180,20 @@ async def test_an_input_that_is_not_there_fails_the_job(bench: Bench, tmp_path: 
         assert job.state is JobState.FAILED
         assert job.error is not None
         assert "not there" in job.error.message or "nothing at" in job.error.message
+
+
+def test_a_failing_bucket_is_not_taken_for_a_failing_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    MEMORY.pipe_file("/bucket/in/rows.jsonl", ROWS)
+
+    def fail(*_: object) -> bytes:
+        raise OSError(errno.EIO, "InternalError")
+
+    monkeypatch.setattr(import_module("fsspec.implementations.memory").MemoryFile, "read", fail)
+    with pytest.raises(PlaceFailed, match="InternalError"):
+        fetch(place_of("memory://bucket/in/rows.jsonl"), tmp_path / "input", 1000)
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_place_that_cannot_be_reached_pauses_the_job_until_it_can(

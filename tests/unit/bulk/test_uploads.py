@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 import pytest
 
@@ -14,10 +17,12 @@ from penstock_server.bulk import uploads
 from penstock_server.bulk.checksum import crc32c
 from penstock_server.bulk.database import Database
 from penstock_server.bulk.limits import BulkLimits
-from penstock_server.bulk.uploads import UploadSession, UploadStore
+from penstock_server.bulk.uploads import Upload, UploadSession, UploadStore
 from penstock_server.domain.errors import (
     CorruptUpload,
     InvalidRequest,
+    PenstockError,
+    StorageFailed,
     StorageFull,
     UnknownUpload,
     WrongState,
@@ -37,6 +42,20 @@ def store_in(folder: Path, now_s: int = 0) -> UploadStore:
 def kill(session: UploadSession) -> None:
     """Ends a session as the death of the server does: nothing is committed any more."""
     vars(session)["_file"].close()
+
+
+def end(store: UploadStore) -> None:
+    """Lets go of the database, so that a later store can have it."""
+    vars(store)["_database"].close()
+
+
+def failing(code: int) -> Callable[..., NoReturn]:
+    """A call that the disk does not carry out."""
+
+    def fail(*_: object) -> NoReturn:
+        raise OSError(code, os.strerror(code))
+
+    return fail
 
 
 @pytest.fixture
@@ -67,6 +86,7 @@ def test_a_broken_upload_goes_on_from_its_committed_bytes_over_a_restart(tmp_pat
     session.append(70, DATA[70:80])
     # The first chunk was over the commit size, the second was not.
     kill(session)
+    end(store)
     later = store_in(tmp_path)
     assert later.get(session.upload_id).committed_bytes == 70
     resumed = later.resume(session.upload_id)
@@ -186,22 +206,186 @@ def test_the_number_of_uploads_is_bounded(store: UploadStore) -> None:
         store.open("a", 1)
 
 
-def test_a_full_disk_is_said_so_and_keeps_what_is_committed(
+@pytest.mark.parametrize(
+    ("code", "error"), [(errno.ENOSPC, StorageFull), (errno.EIO, StorageFailed), (errno.EROFS, StorageFailed)]
+)
+def test_a_failed_fsync_ends_the_turn_and_is_not_tried_again(
+    store: UploadStore, monkeypatch: pytest.MonkeyPatch, code: int, error: type[PenstockError]
+) -> None:
+    session = store.open("a", len(DATA), crc32c(DATA))
+    session.append(0, DATA[:80])
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", failing(code))
+        with pytest.raises(error, match="again"):
+            session.append(80, DATA[80:160])
+    # The kernel would call this fsync a success, whether or not the bytes are on the disk.
+    session.close()
+    assert store.get(session.upload_id).committed_bytes == 80
+    with pytest.raises(WrongState, match="open it again"):
+        session.append(160, DATA[160:])
+    resumed = store.resume(session.upload_id)
+    assert store.path(session.upload_id).stat().st_size == 80
+    resumed.append(80, DATA[80:160])
+    resumed.append(160, DATA[160:])
+    assert resumed.finish().is_complete
+
+
+def test_a_journal_that_fails_ends_the_turn(store: UploadStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = store.open("a", len(DATA), crc32c(DATA))
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "commit", failing(errno.EIO))
+        with pytest.raises(OSError, match="Input/output"):
+            session.append(0, DATA[:80])
+    session.close()
+    assert store.get(session.upload_id).committed_bytes == 0
+
+
+def test_a_full_disk_keeps_what_came_before_and_the_turn_goes_on_when_there_is_room(
     store: UploadStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session = store.open("a", 200)
-    session.append(0, b"x" * 80)
+    session = store.open("a", len(DATA), crc32c(DATA))
+    session.append(0, DATA[:60])
+    pwrite = os.pwrite
 
-    def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
+    def short_of_room(descriptor: int, data: memoryview, offset: int) -> int:
+        if offset > 60:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return pwrite(descriptor, data[:10], offset)
 
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StorageFull, match="disk is full"):
-        session.append(80, b"y" * 80)
-    with pytest.raises(StorageFull):
-        session.close()
-    monkeypatch.undo()
-    assert store.get(session.upload_id).committed_bytes == 80
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", short_of_room)
+        with pytest.raises(StorageFull, match="disk is full"):
+            session.append(60, DATA[60:140])
+    session.append(60, DATA[60:140])
+    session.append(140, DATA[140:])
+    assert session.finish().is_complete
+    assert store.complete_path(session.upload_id).read_bytes() == DATA
+
+
+def test_an_upload_that_could_not_be_opened_leaves_nothing(
+    store: UploadStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(uploads, "fsync_folder", failing(errno.EIO))
+        for _ in range(LIMITS.uploads_max + 1):
+            with pytest.raises(StorageFailed):
+                store.open("a", 1)
+    opened = store.open("a", 1)
+    opened.close()
+    assert list(store.path(opened.upload_id).parent.iterdir()) == [store.path(opened.upload_id)]
+
+
+def test_nothing_is_cut_off_while_the_journal_cannot_say_what_is_committed(
+    store: UploadStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = store.open("a", len(DATA))
+    session.append(0, DATA[:60])
+    kill(session)
+    database: Database = vars(store)["_database"]
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "settle", failing(errno.EIO))
+        with pytest.raises(OSError, match="Input/output"):
+            store.resume(session.upload_id)
+    assert store.path(session.upload_id).stat().st_size == 60
+
+
+def sent(store: UploadStore, name: str = "a.csv", data: bytes = DATA, **options: Any) -> Upload:
+    session = store.open(name, len(data), **options)
+    for offset in range(0, len(data), 100):
+        session.append(offset, data[offset : offset + 100])
+    return session.finish()
+
+
+def test_the_hash_of_a_whole_file_is_kept_however_often_it_was_broken(tmp_path: Path) -> None:
+    hashed = hashlib.sha256(DATA).digest()
+    store = store_in(tmp_path)
+    assert sent(store).sha256 == hashed
+    session = store.open("b.csv", len(DATA), sha256=hashed)
+    session.append(0, DATA[:70])
+    kill(session)
+    end(store)
+    later = store_in(tmp_path)
+    resumed = later.resume(session.upload_id)
+    resumed.append(70, DATA[70:170])
+    resumed.append(170, DATA[170:])
+    done = resumed.finish()
+    assert (done.is_complete, done.sha256) == (True, hashed)
+
+
+def test_a_file_with_another_hash_is_dropped(store: UploadStore) -> None:
+    session = store.open("a.csv", 3, sha256=hashlib.sha256(b"abd").digest())
+    session.append(0, b"abc")
+    with pytest.raises(CorruptUpload, match="SHA-256 is ba7816bf"):
+        session.finish()
+    with pytest.raises(UnknownUpload):
+        store.get(session.upload_id)
+    # Of one that is gone on with, the hash may be told later, but not another one.
+    session = store.open("a.csv", 3)
+    store.resume(session.upload_id, sha256=hashlib.sha256(b"abc").digest()).close()
+    with pytest.raises(InvalidRequest, match=r"header\.sha256"):
+        store.resume(session.upload_id, sha256=bytes(32))
+
+
+def test_a_complete_upload_is_found_by_its_hash_size_ending_and_tenant(store: UploadStore) -> None:
+    hashed = hashlib.sha256(DATA).digest()
+    assert store.find("a.csv", len(DATA), hashed) is None
+    unfinished = store.open("a.csv", len(DATA), sha256=hashed, tenant="acme")
+    assert store.find("a.csv", len(DATA), hashed, "acme") is None
+    unfinished.close()
+    upload = sent(store, "a.csv.gz", tenant="acme")
+    assert store.find("other.CSV.GZ", len(DATA), hashed, "acme") == store.get(upload.id)
+    for name, size_bytes, sha256, tenant in (
+        ("a.csv", len(DATA), hashed, "acme"),
+        ("a.gz", len(DATA), hashed, "acme"),
+        ("a.csv.gz", len(DATA) + 1, hashed, "acme"),
+        ("a.csv.gz", len(DATA), bytes(32), "acme"),
+        ("a.csv.gz", len(DATA), hashed, "other"),
+        ("a.csv.gz", len(DATA), hashed, ""),
+    ):
+        assert store.find(name, size_bytes, sha256, tenant) is None
+
+
+def test_what_somebody_was_just_told_of_stays_when_its_job_is_deleted(store: UploadStore) -> None:
+    upload = sent(store)
+    assert upload.sha256 is not None
+    assert store.find("b.csv", len(DATA), upload.sha256) is not None
+    store.release(upload.id)
+    assert store.complete_path(upload.id).exists()
+    other = sent(store, "c.csv", b"other")
+    store.release(other.id)
+    with pytest.raises(UnknownUpload):
+        store.get(other.id)
+
+
+def test_uploads_expire_when_nobody_goes_on_with_them(tmp_path: Path) -> None:
+    age_s = LIMITS.upload_age_s_max
+    store = store_in(tmp_path)
+    idle, resumed, found = sent(store), store.open("b", 100), sent(store, "c.csv", b"c")
+    assert idle.expire_time_ns == age_s * 1_000_000_000
+    resumed.close()
+    assert found.sha256 is not None
+    end(store)
+    middle = store_in(tmp_path, now_s=age_s - 1)
+    assert middle.expire() == 0
+    going_on = middle.resume(resumed.upload_id)
+    going_on.append(0, b"x")
+    going_on.close()
+    assert middle.find("c.csv", 1, found.sha256) is not None
+    end(middle)
+    later = store_in(tmp_path, now_s=age_s + 1)
+    assert later.expire() == 1
+    with pytest.raises(UnknownUpload):
+        later.get(idle.id)
+    assert not later.path(idle.id).exists()
+    # One that is being sent stays, however slow it is.
+    end(later)
+    last = store_in(tmp_path, now_s=3 * age_s)
+    session = UploadSession(last, last.get(resumed.upload_id), last.path(resumed.upload_id), 0)
+    vars(last)["_sessions"][resumed.upload_id] = session
+    assert last.expire() == 1
+    assert last.get(resumed.upload_id).expire_time_ns == (2 * age_s - 1) * 1_000_000_000
+    session.close()
+    assert last.expire() == 1
 
 
 def test_old_uploads_and_stray_files_go_at_start(tmp_path: Path) -> None:
@@ -209,6 +393,7 @@ def test_old_uploads_and_stray_files_go_at_start(tmp_path: Path) -> None:
     old = store.open("a", 1)
     old.close()
     (tmp_path / "uploads" / "stray").write_bytes(b"x")
+    end(store)
     later = store_in(tmp_path, now_s=LIMITS.upload_age_s_max + 1)
     young = later.open("b", 1)
     young.close()

@@ -59,6 +59,45 @@ def test_what_is_no_span_of_time_is_refused(penstock: Penstock, source: str, spa
     assert "no span of time; write 90s, 30m, 12h or 7d" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--window", "0 22 * * 8h"), "is no window"),
+        (("--window", "0 25 * * * 8h"), "--window: '0 25 * * *' is not five cron fields"),
+        (("--window", "0 0 30 2 * 1h"), "--window: '0 0 30 2 *' is not five cron fields"),
+        (("--window", "0 22 * * * 8h Europe/Berlim"), "'Europe/Berlim' is no IANA time zone"),
+        (("--window", "0 22 * * * 30s"), "--window: must be from one minute to seven days"),
+        (("--window", "0 22 * * * 8d"), "--window: must be from one minute to seven days"),
+        (("--window", "0 22 * * * 90.5s"), "--window: must last whole seconds"),
+        (("--window", "0 22 * * * 1h") * 17, "--window: must be at most 16"),
+        (("--expire-in", "367d"), "--expire-in: must be at most 366 days from now"),
+        (("--not-before", "2999-01-01T00:00"), "--not-before: must be at most 366 days from now"),
+        (("--expire-in", "1h", "--not-before", "+2h"), "--expire-in: is before --not-before"),
+        (("--rows-per-file", "5"), "go with --output-url"),
+        (("--output-format", "jsonl"), "go with --output-url"),
+    ],
+)
+def test_what_the_server_would_refuse_is_refused_before_the_upload(
+    penstock: Penstock, script: Script, source: str, options: tuple[str, ...], told: str
+) -> None:
+    later = (datetime.now() + timedelta(hours=2)).strftime("%Y-%m-%dT%H:%M:%S")  # noqa: DTZ005 - as people write
+    words = [later if option == "+2h" else option for option in options]
+    result = penstock("bulk", "submit", source, "--model", "m", "--task", "embed", *words)
+    assert result.exit_code == 2
+    assert told in result.stderr
+    assert script.requests == []
+
+
+def test_times_and_deliveries_are_sent(penstock: Penstock, script: Script, source: str) -> None:
+    windows = ["--window", "0 22 * * * 8h Europe/Berlin", "--expire-in", "2d"]
+    outputs = ["--output-url", "s3://b/out", "--output-format", "jsonl", "--rows-per-file", "9"]
+    result = penstock("bulk", "submit", source, "--model", "m", "--task", "embed", *windows, *outputs)
+    assert result.exit_code == 0
+    spec = script.requests[-1].spec
+    assert (spec.windows[0].start_cron, spec.windows[0].duration.seconds) == ("0 22 * * *", 8 * 3600)
+    assert (spec.output_url, spec.output_format, spec.output_rows_per_file) == ("s3://b/out", 1, 9)
+
+
 def test_submit_json_is_one_document(penstock: Penstock, source: str) -> None:
     document = json_of(penstock("bulk", "submit", source, "--model", "m", "--task", "classify", "--json"))
     assert (document["id"], document["state"], document["total"]) == ("j1", "running", 10)

@@ -25,6 +25,8 @@ from penstock.v1 import (
     inference_pb2_grpc,
     model_pb2,
     model_pb2_grpc,
+    schedule_pb2,
+    schedule_pb2_grpc,
 )
 
 Context = grpc.ServicerContext
@@ -74,11 +76,18 @@ class Script:
     job_ends_failed: bool = False
     # The file arrives changed: the upload fails at its end and is gone.
     spoil_upload: bool = False
+    # The server has the file already.
+    upload_is_known: bool = False
     stored: bytearray = field(default_factory=bytearray)
     upload: bulk_pb2.Upload = field(default_factory=bulk_pb2.Upload)
     cut_upload_at: deque[int] = field(default_factory=deque[int])
     job_rows: int = 10
     cut_results_after: deque[int] = field(default_factory=deque[int])
+    # Schedules that are listed; what a run makes and leaves, and why it makes no more.
+    schedules: int = 5
+    run_jobs: int = 2
+    run_files_left: int = 1
+    run_fails: str = ""
     stream_left: threading.Event = field(default_factory=threading.Event)
 
     def enter(self, request: Any, context: Context) -> None:
@@ -204,6 +213,9 @@ class Bulk(bulk_pb2_grpc.BulkServiceServicer):
         script.enter(header, context)
         if not header.upload_id:
             script.upload = bulk_pb2.Upload(id="u1", file_name=header.file_name, size_bytes=header.size_bytes)
+        if script.upload_is_known:
+            script.upload.committed_bytes, script.upload.complete = script.upload.size_bytes, True
+            return bulk_pb2.UploadResponse(upload=script.upload)
         for request in request_iterator:
             chunk = request.chunk
             if chunk.offset != len(script.stored):
@@ -312,6 +324,80 @@ class Bulk(bulk_pb2_grpc.BulkServiceServicer):
         return bulk_pb2.DeleteJobResponse()
 
 
+class Schedules(schedule_pb2_grpc.ScheduleServiceServicer):
+    """One schedule, s1, as it was asked for."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+        self._schedule = schedule_pb2.Schedule(id="s1")
+        self._schedule.create_time.FromSeconds(1_700_000_000)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        self._schedule.paused = False
+        # 02:00 in Berlin.
+        self._schedule.next_run_time.FromJsonString("2031-05-06T00:00:00Z")
+
+    def CreateSchedule(
+        self, request: schedule_pb2.CreateScheduleRequest, context: Context
+    ) -> schedule_pb2.CreateScheduleResponse:
+        self._script.enter(request, context)
+        self._schedule.spec.CopyFrom(request.spec)
+        return schedule_pb2.CreateScheduleResponse(schedule=self._schedule)
+
+    def GetSchedule(
+        self, request: schedule_pb2.GetScheduleRequest, context: Context
+    ) -> schedule_pb2.GetScheduleResponse:
+        self._script.enter(request, context)
+        if request.schedule_id != "s1":
+            unknown = info_of("UNKNOWN_SCHEDULE", schedule_id=request.schedule_id)
+            Refusal(grpc.StatusCode.NOT_FOUND, "no such schedule", (unknown,)).apply(context)
+        return schedule_pb2.GetScheduleResponse(schedule=self._schedule)
+
+    def ListSchedules(
+        self, request: schedule_pb2.ListSchedulesRequest, context: Context
+    ) -> schedule_pb2.ListSchedulesResponse:
+        self._script.enter(request, context)
+        first, total = int(request.page_token or 0), self._script.schedules
+        listed = [schedule_pb2.Schedule(id=f"s{index}") for index in range(first, min(first + 2, total))]
+        token = str(first + 2) if first + 2 < total else ""
+        return schedule_pb2.ListSchedulesResponse(schedules=listed, next_page_token=token)
+
+    def RunSchedule(
+        self, request: schedule_pb2.RunScheduleRequest, context: Context
+    ) -> schedule_pb2.RunScheduleResponse:
+        self._script.enter(request, context)
+        run = schedule_pb2.ScheduleRun(jobs=self._script.run_jobs, files_left=self._script.run_files_left)
+        run.time.FromSeconds(1_800_000_000)
+        if self._script.run_fails:
+            run.error.code, run.error.message = grpc.StatusCode.UNAVAILABLE.value[0], self._script.run_fails
+        self._schedule.last_run.CopyFrom(run)
+        return schedule_pb2.RunScheduleResponse(
+            schedule=self._schedule, job_ids=[f"j{index}" for index in range(run.jobs)]
+        )
+
+    def PauseSchedule(
+        self, request: schedule_pb2.PauseScheduleRequest, context: Context
+    ) -> schedule_pb2.PauseScheduleResponse:
+        self._script.enter(request, context)
+        self._schedule.paused = True
+        self._schedule.ClearField("next_run_time")
+        return schedule_pb2.PauseScheduleResponse(schedule=self._schedule)
+
+    def ResumeSchedule(
+        self, request: schedule_pb2.ResumeScheduleRequest, context: Context
+    ) -> schedule_pb2.ResumeScheduleResponse:
+        self._script.enter(request, context)
+        self._go_on()
+        return schedule_pb2.ResumeScheduleResponse(schedule=self._schedule)
+
+    def DeleteSchedule(
+        self, request: schedule_pb2.DeleteScheduleRequest, context: Context
+    ) -> schedule_pb2.DeleteScheduleResponse:
+        self._script.enter(request, context)
+        return schedule_pb2.DeleteScheduleResponse()
+
+
 def cost_table() -> model_pb2.CostTable:
     return model_pb2.CostTable(
         lane=model_pb2.LANE_KIND_BULK,
@@ -377,6 +463,7 @@ def scripted_server(script: Script) -> Generator[str]:
     server = grpc.server(ThreadPoolExecutor(max_workers=8))
     inference_pb2_grpc.add_InferenceServiceServicer_to_server(Inference(script), server)
     bulk_pb2_grpc.add_BulkServiceServicer_to_server(Bulk(script), server)
+    schedule_pb2_grpc.add_ScheduleServiceServicer_to_server(Schedules(script), server)
     model_pb2_grpc.add_ModelServiceServicer_to_server(Models(script), server)
     server.add_generic_rpc_handlers((health_handler(script),))
     port = server.add_insecure_port("127.0.0.1:0")

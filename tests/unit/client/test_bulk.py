@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -44,6 +45,7 @@ def test_a_file_is_sent_in_checked_chunks(client: Client, script: Script, source
     opening = script.requests[0]
     assert (opening.file_name, opening.size_bytes) == ("rows.jsonl", SIZE_BYTES)
     assert opening.crc32c == CRC32C_OF_SOURCE
+    assert opening.sha256 == hashlib.sha256(source.read_bytes()).digest()
     assert script.chunks == [
         (0, CHUNK_BYTES, True),
         (CHUNK_BYTES, CHUNK_BYTES, True),
@@ -64,6 +66,37 @@ def test_a_file_is_sent_in_checked_chunks(client: Client, script: Script, source
         0,
         10,
     )
+
+
+def test_a_file_that_the_server_has_is_not_sent(client: Client, script: Script, source: Path) -> None:
+    script.upload_is_known = True
+    seen: list[Progress] = []
+    assert client.bulk.upload(source, progress=seen.append) == "u1"
+    assert (len(script.requests), script.chunks) == (1, [])
+    assert [(each.done, each.total) for each in seen] == [(SIZE_BYTES, SIZE_BYTES)]
+
+
+def test_a_small_file_is_sent_without_being_asked_for(client: Client, script: Script, tmp_path: Path) -> None:
+    path = tmp_path / "small.csv"
+    path.write_bytes(b"x" * (CHUNK_BYTES - 1))
+    client.bulk.upload(path)
+    assert not script.requests[0].HasField("sha256")
+    assert len(script.stored) == CHUNK_BYTES - 1
+
+
+def test_where_and_how_results_are_delivered(client: Client, script: Script) -> None:
+    job = client.bulk.create(
+        model="m",
+        task="embed",
+        input_url="s3://bucket/in/",
+        output_url="s3://bucket/out",
+        output_format="jsonl",
+        output_rows_per_file=500,
+    )
+    spec = script.requests[-1].spec
+    assert (spec.input_url, spec.output_url) == ("s3://bucket/in/", "s3://bucket/out")
+    assert (spec.output_format, spec.output_rows_per_file) == (1, 500)
+    assert (job.output_format.value, job.output_rows_per_file) == ("unspecified", 0)
 
 
 def test_a_broken_upload_goes_on_where_it_was(client: Client, script: Script, source: Path) -> None:

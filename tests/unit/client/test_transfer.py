@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import pytest
 
 import penstock
-from penstock.exchange import Exchange, Pause, Send, Step
+from penstock.exchange import Exchange, Local, Pause, Send, Step
 from penstock.methods import GET_UPLOAD
 from penstock.transfer import FAILURES_MAX, PartFile, upload
 from penstock.v1 import bulk_pb2
@@ -39,6 +41,8 @@ class RestartingServer:
         if isinstance(step, Pause):
             self.pauses_s.append(step.delay_s)
             return None
+        if isinstance(step, Local):
+            return step.work()
         self.paths.append(step.method.path)
         if self._is_open and self._calls_away:
             self._calls_away -= 1
@@ -75,6 +79,21 @@ def test_an_upload_survives_a_restart_that_outlasts_the_first_question(source: P
     assert server.pauses_s == [0.2, 0.4, 0.8, 1.6]
     asked = [path.rpartition("/")[2] for path in server.paths]
     assert asked == ["Upload", "Upload", "GetUpload", "GetUpload", "GetUpload", "GetUpload", "Upload"]
+
+
+async def test_a_file_is_hashed_beside_the_event_loop(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[str] = []
+
+    def hashed(data: bytes = b"") -> Any:
+        threads.append(threading.current_thread().name)
+        return hashlib.new("sha256", data)
+
+    monkeypatch.setattr(hashlib, "sha256", hashed)
+    async with penstock.AsyncClient("127.0.0.1:9") as client:
+        with pytest.raises(penstock.UnavailableError):
+            await client.bulk.upload(source)
+    assert threads
+    assert threading.current_thread().name not in threads
 
 
 def test_a_server_that_stays_away_is_given_up(source: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Generator
 
 import numpy as np
@@ -55,6 +56,6 @@ def test_a_batch_that_kills_the_child_fails_and_the_next_one_is_computed(
 def test_a_child_that_cannot_build_its_engine_is_a_broken_model(
     manifest: ModelManifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sys.executable", "/bin/false")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(ModelBroken, match="dies when it is built"):
         ApartEngine(manifest)

@@ -147,6 +147,7 @@ def test_a_run_that_stops_before_the_manifest_begins_anew(
     ("change", "error", "told"),
     [
         ({"input_url": "rows.csv"}, InvalidRequest, "input_url: a local path must be absolute"),
+        ({"input_url": "/in/*.csv"}, InvalidRequest, "input_url: must be one file"),
         ({"output_url": "out"}, InvalidRequest, "output_url: a local path must be absolute"),
         ({"input_url": "/none/rows.csv"}, InvalidRequest, "There is nothing at /none/rows.csv"),
         ({"input_url": "/none/rows.txt"}, InvalidRequest, "cannot be told from the name"),

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 
@@ -103,6 +105,18 @@ async def test_an_input_without_a_job_is_deleted(tmp_path: Path, uploads: Upload
     jobs.gate.set()
     with pytest.raises(StorageFull):
         await Deferral(uploads, jobs, calls_max=2).defer(call_of(tmp_path / "model"), [TextRow("a")])
+    assert list((tmp_path / "uploads").iterdir()) == []
+
+
+async def test_half_an_input_is_deleted_when_the_disk_is_full(
+    tmp_path: Path, uploads: UploadStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", fail)
+    with pytest.raises(StorageFull):
+        await Deferral(uploads, Jobs(), calls_max=2).defer(call_of(tmp_path / "model"), [TextRow("a")])
     assert list((tmp_path / "uploads").iterdir()) == []
 
 

@@ -151,6 +151,7 @@ class UploadHeader(google.protobuf.message.Message):
     FILE_NAME_FIELD_NUMBER: builtins.int
     SIZE_BYTES_FIELD_NUMBER: builtins.int
     CRC32C_FIELD_NUMBER: builtins.int
+    SHA256_FIELD_NUMBER: builtins.int
     upload_id: builtins.str
     """Id of the upload to resume. Empty: a new upload."""
     file_name: builtins.str
@@ -159,11 +160,16 @@ class UploadHeader(google.protobuf.message.Message):
     """
     size_bytes: builtins.int
     """Size of the whole file in bytes. REQUIRED for a new upload, above 0. On resuming: 0, or the same.
-    RESOURCE_EXHAUSTED if over the server's limit (8 GiB by default).
+    RESOURCE_EXHAUSTED if over the server's limit (8 GiB by default), or if its disk has no room.
     """
     crc32c: builtins.int
     """CRC32C (Castagnoli) of the whole file, checked at the end. DATA_LOSS if it differs.
     Unset: not checked.
+    """
+    sha256: builtins.bytes
+    """SHA-256 of the whole file, 32 bytes, checked at the end. DATA_LOSS if it differs. If there is a complete upload
+    of the same tenant with this hash, size and file ending, a new upload is not opened: the answer is that one,
+    and no bytes need be sent. Unset: neither.
     """
     def __init__(
         self,
@@ -172,16 +178,22 @@ class UploadHeader(google.protobuf.message.Message):
         file_name: builtins.str = ...,
         size_bytes: builtins.int = ...,
         crc32c: builtins.int | None = ...,
+        sha256: builtins.bytes | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_crc32c", b"_crc32c", "crc32c", b"crc32c"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_crc32c", b"_crc32c", "crc32c", b"crc32c", "file_name", b"file_name", "size_bytes", b"size_bytes", "upload_id", b"upload_id"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_crc32c", b"_crc32c", "_sha256", b"_sha256", "crc32c", b"crc32c", "sha256", b"sha256"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_crc32c", b"_crc32c", "_sha256", b"_sha256", "crc32c", b"crc32c", "file_name", b"file_name", "sha256", b"sha256", "size_bytes", b"size_bytes", "upload_id", b"upload_id"]) -> None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_crc32c", b"_crc32c"]) -> typing.Literal["crc32c"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_sha256", b"_sha256"]) -> typing.Literal["sha256"] | None: ...
 
 global___UploadHeader = UploadHeader
 
 @typing.final
 class UploadChunk(google.protobuf.message.Message):
-    """A part of the file."""
+    """A part of the file. If the server's disk is full the stream ends with RESOURCE_EXHAUSTED, if it fails with
+    UNAVAILABLE (reason STORAGE_FAILED); go on from the committed size.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -247,6 +259,7 @@ class Upload(google.protobuf.message.Message):
     COMMITTED_BYTES_FIELD_NUMBER: builtins.int
     COMPLETE_FIELD_NUMBER: builtins.int
     CREATE_TIME_FIELD_NUMBER: builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: builtins.int
     id: builtins.str
     """Id of the upload."""
     file_name: builtins.str
@@ -261,6 +274,10 @@ class Upload(google.protobuf.message.Message):
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When the upload was opened."""
 
+    @property
+    def expire_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it is deleted unless a job uses it or somebody goes on with it."""
+
     def __init__(
         self,
         *,
@@ -270,9 +287,10 @@ class Upload(google.protobuf.message.Message):
         committed_bytes: builtins.int = ...,
         complete: builtins.bool = ...,
         create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        expire_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["create_time", b"create_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["committed_bytes", b"committed_bytes", "complete", b"complete", "create_time", b"create_time", "file_name", b"file_name", "id", b"id", "size_bytes", b"size_bytes"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["create_time", b"create_time", "expire_time", b"expire_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["committed_bytes", b"committed_bytes", "complete", b"complete", "create_time", b"create_time", "expire_time", b"expire_time", "file_name", b"file_name", "id", b"id", "size_bytes", b"size_bytes"]) -> None: ...
 
 global___Upload = Upload
 
@@ -364,6 +382,8 @@ class JobSpec(google.protobuf.message.Message):
     SHARE_MAX_FIELD_NUMBER: builtins.int
     FAILED_ROWS_MAX_FIELD_NUMBER: builtins.int
     RETRY_OF_FIELD_NUMBER: builtins.int
+    OUTPUT_FORMAT_FIELD_NUMBER: builtins.int
+    OUTPUT_ROWS_PER_FILE_FIELD_NUMBER: builtins.int
     task: penstock.v1.common_pb2.Task.ValueType
     """What to compute. REQUIRED. With TASK_RERANK the rows are pairs of query and document, scored as `classify`
     says.
@@ -372,11 +392,14 @@ class JobSpec(google.protobuf.message.Message):
     """Id of a complete upload."""
     input_url: builtins.str
     """URL of a file below one of the places that the server's operator allows: an absolute path of the server, or
-    s3://, gs:// and others if the server has the package for it. INVALID_ARGUMENT elsewhere.
+    s3://, gs:// and others if the server has the package for it. INVALID_ARGUMENT elsewhere. One that ends in a
+    slash names all files below the folder that have a known ending; "*" stands for any part of a name, such as
+    s3://bucket/day=*/part-*.parquet. At most 10,000 files, read as one input in the order of their names; the
+    job FAILS if there are none.
     """
     input_format: global___FileFormat.ValueType
     """Format of the input. Unset: by the file name's ending (.jsonl, .ndjson, .csv, .parquet, .arrow,
-    .feather; .gz or .zst may follow).
+    .feather; .gz or .zst may follow), of each file if there are several.
     """
     text_column: builtins.str
     """Column (or JSON field) that holds the text; at most 512 bytes, as the other columns. Default: "text".
@@ -389,22 +412,32 @@ class JobSpec(google.protobuf.message.Message):
     display_name: builtins.str
     """The caller's own words for the job, shown in lists; at most 512 bytes."""
     output_url: builtins.str
-    """URL of a folder for the result files (Parquet), which go into a folder of the job's id there, and stay on the
+    """URL of a folder for the result files, which go into a folder of the job's id there, and stay on the
     server, too. Empty: they only do that. INVALID_ARGUMENT if the server's operator does not allow the place.
+    A file _SUCCESS, which comes last, tells their names and the job's counts as JSON.
     """
     weight: builtins.int
     """Weight against the tenant's other jobs, from 1 to 1,000: of jobs that compute at once, one of 200 gets twice
     the time of one of 100. 0: 100. INVALID_ARGUMENT otherwise.
     """
     share_max: builtins.float
-    """Largest part of the machine's time that the job may take, above 0 up to 1. 0: no bound of its own.
-    UNIMPLEMENTED in this release.
+    """Largest part of the bulk lanes' time that the job may take, above 0 up to 1, though nobody else wants them.
+    0: no bound of its own. INVALID_ARGUMENT otherwise.
     """
     failed_rows_max: builtins.int
     """The job FAILS once more rows than this have failed; what is done is kept. Unset: it never does."""
     retry_of: builtins.str
     """Set by the server in jobs that RetryFailedRows makes: the job whose failed rows are the input. Ignored in
     CreateJob.
+    """
+    output_format: global___FileFormat.ValueType
+    """Format of the files below output_url: JSONL, PARQUET or OPENAI_BATCH. Unset: PARQUET. INVALID_ARGUMENT without
+    output_url.
+    """
+    output_rows_per_file: builtins.int
+    """Most rows of a file below output_url: results-00000-of-00012.parquet and so on, and errors-... of rows that
+    failed. 0: one file of each. The job FAILS if there would be more than 10,000 files. INVALID_ARGUMENT if it is
+    negative, or set without output_url.
     """
     @property
     def model(self) -> penstock.v1.common_pb2.ModelRef:
@@ -474,9 +507,11 @@ class JobSpec(google.protobuf.message.Message):
         share_max: builtins.float = ...,
         failed_rows_max: builtins.int | None = ...,
         retry_of: builtins.str = ...,
+        output_format: global___FileFormat.ValueType = ...,
+        output_rows_per_file: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_failed_rows_max", b"_failed_rows_max", "classify", b"classify", "embed", b"embed", "expire_time", b"expire_time", "failed_rows_max", b"failed_rows_max", "input_url", b"input_url", "model", b"model", "not_before", b"not_before", "options", b"options", "source", b"source", "tag", b"tag", "upload_id", b"upload_id"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_failed_rows_max", b"_failed_rows_max", "carry_columns", b"carry_columns", "classify", b"classify", "display_name", b"display_name", "embed", b"embed", "expire_time", b"expire_time", "failed_rows_max", b"failed_rows_max", "input_format", b"input_format", "input_url", b"input_url", "key_column", b"key_column", "model", b"model", "not_before", b"not_before", "options", b"options", "output_url", b"output_url", "retry_of", b"retry_of", "share_max", b"share_max", "source", b"source", "tag", b"tag", "task", b"task", "text_column", b"text_column", "text_pair_column", b"text_pair_column", "upload_id", b"upload_id", "weight", b"weight", "windows", b"windows"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_failed_rows_max", b"_failed_rows_max", "carry_columns", b"carry_columns", "classify", b"classify", "display_name", b"display_name", "embed", b"embed", "expire_time", b"expire_time", "failed_rows_max", b"failed_rows_max", "input_format", b"input_format", "input_url", b"input_url", "key_column", b"key_column", "model", b"model", "not_before", b"not_before", "options", b"options", "output_format", b"output_format", "output_rows_per_file", b"output_rows_per_file", "output_url", b"output_url", "retry_of", b"retry_of", "share_max", b"share_max", "source", b"source", "tag", b"tag", "task", b"task", "text_column", b"text_column", "text_pair_column", b"text_pair_column", "upload_id", b"upload_id", "weight", b"weight", "windows", b"windows"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_failed_rows_max", b"_failed_rows_max"]) -> typing.Literal["failed_rows_max"] | None: ...
     @typing.overload
@@ -592,8 +627,8 @@ class Job(google.protobuf.message.Message):
 
     @property
     def error(self) -> google.rpc.status_pb2.Status:
-        """Why the job FAILED or was paused by the server: its model is gone or broken, or the disk is full. Unset
-        otherwise; ResumeJob clears it.
+        """Why the job FAILED or was paused by the server: its model is gone or broken, or the disk is full or fails.
+        Unset otherwise; ResumeJob clears it.
         """
 
     @property

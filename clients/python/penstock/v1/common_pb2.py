@@ -25,27 +25,27 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18penstock/v1/common.proto\x12\x0bpenstock.v1\x1a\x1egoogle/protobuf/duration.proto\")\n\x08ModelRef\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\xda\x01\n\x0eRequestOptions\x12\x30\n\rrequest_class\x18\x01 \x01(\x0e\x32\x19.penstock.v1.RequestClass\x12\x34\n\x0foverload_policy\x18\x02 \x01(\x0e\x32\x1b.penstock.v1.OverloadPolicy\x12+\n\ntruncation\x18\x03 \x01(\x0e\x32\x17.penstock.v1.Truncation\x12\x12\n\ntokens_max\x18\x04 \x01(\x05\x12\x0e\n\x06tenant\x18\x05 \x01(\t\x12\x0f\n\x07\x65xplain\x18\x06 \x01(\x08\"?\n\tTextInput\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x16\n\ttext_pair\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\x0c\n\n_text_pair\"\xb6\x01\n\x07Timings\x12(\n\x05total\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08tokenise\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05queue\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07\x63ompute\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xf1\x01\n\nAnswerInfo\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12/\n\x0cserved_class\x18\x03 \x01(\x0e\x32\x19.penstock.v1.RequestClass\x12%\n\x07timings\x18\x04 \x01(\x0b\x32\x14.penstock.v1.Timings\x12\x0e\n\x06tokens\x18\x05 \x01(\x03\x12\x16\n\x0etruncated_rows\x18\x06 \x01(\x05\x12\x0e\n\x06job_id\x18\x07 \x01(\t\x12-\n\x0b\x65xplanation\x18\x08 \x01(\x0b\x32\x18.penstock.v1.Explanation\"\xda\x01\n\x0b\x45xplanation\x12.\n\x07\x62\x61tches\x18\x01 \x03(\x0b\x32\x1d.penstock.v1.BatchExplanation\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12/\n\x0c\x64\x65moted_from\x18\x03 \x01(\x0e\x32\x19.penstock.v1.RequestClass\x12\x14\n\x0crouting_rule\x18\x04 \x01(\t\x12\x16\n\x0espared_version\x18\x05 \x01(\t\x12,\n\tpredicted\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x81\x02\n\x10\x42\x61tchExplanation\x12\x0c\n\x04lane\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x01(\x05\x12\x10\n\x08own_rows\x18\x03 \x01(\x05\x12\x0e\n\x06tokens\x18\x04 \x01(\x03\x12\x15\n\rpadded_tokens\x18\x05 \x01(\x03\x12+\n\x0bshared_with\x18\x06 \x03(\x0b\x32\x16.penstock.v1.ClassRows\x12)\n\x06waited\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08\x63omputed\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0bshared_rows\x18\t \x01(\x05\"K\n\tClassRows\x12\x30\n\rrequest_class\x18\x01 \x01(\x0e\x32\x19.penstock.v1.RequestClass\x12\x0c\n\x04rows\x18\x02 \x01(\x05\"z\n\x0c\x45mbedOptions\x12\x16\n\tnormalize\x18\x01 \x01(\x08H\x00\x88\x01\x01\x12\x12\n\ndimensions\x18\x02 \x01(\x05\x12\x30\n\rvector_format\x18\x03 \x01(\x0e\x32\x19.penstock.v1.VectorFormatB\x0c\n\n_normalize\"+\n\tEmbedding\x12\x0e\n\x06packed\x18\x01 \x01(\x0c\x12\x0e\n\x06values\x18\x02 \x03(\x02\"T\n\x0f\x43lassifyOptions\x12\r\n\x05top_k\x18\x01 \x01(\x05\x12\x32\n\x0escore_function\x18\x02 \x01(\x0e\x32\x1a.penstock.v1.ScoreFunction\"*\n\nLabelScore\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\"9\n\x0e\x43lassification\x12\'\n\x06labels\x18\x01 \x03(\x0b\x32\x17.penstock.v1.LabelScore\"N\n\nTagOptions\x12-\n\x0b\x61ggregation\x18\x01 \x01(\x0e\x32\x18.penstock.v1.Aggregation\x12\x11\n\tscore_min\x18\x02 \x01(\x02\"p\n\x04Span\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x12\n\nstart_char\x18\x03 \x01(\x05\x12\x10\n\x08\x65nd_char\x18\x04 \x01(\x05\x12\x12\n\nstart_byte\x18\x05 \x01(\x05\x12\x10\n\x08\x65nd_byte\x18\x06 \x01(\x05\"+\n\x07TagList\x12 \n\x05spans\x18\x01 \x03(\x0b\x32\x11.penstock.v1.Span*^\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x0e\n\nTASK_EMBED\x10\x01\x12\x11\n\rTASK_CLASSIFY\x10\x02\x12\x0c\n\x08TASK_TAG\x10\x03\x12\x0f\n\x0bTASK_RERANK\x10\x04*\x96\x01\n\x0cRequestClass\x12\x1d\n\x19REQUEST_CLASS_UNSPECIFIED\x10\x00\x12\x1f\n\x1bREQUEST_CLASS_LIVE_CRITICAL\x10\x01\x12\x16\n\x12REQUEST_CLASS_LIVE\x10\x02\x12\x16\n\x12REQUEST_CLASS_FLEX\x10\x03\x12\x16\n\x12REQUEST_CLASS_BULK\x10\x04*\x95\x01\n\x0eOverloadPolicy\x12\x1f\n\x1bOVERLOAD_POLICY_UNSPECIFIED\x10\x00\x12\x1a\n\x16OVERLOAD_POLICY_REJECT\x10\x01\x12\"\n\x1eOVERLOAD_POLICY_DEMOTE_TO_FLEX\x10\x02\x12\"\n\x1eOVERLOAD_POLICY_DEMOTE_TO_BULK\x10\x03*i\n\nTruncation\x12\x1a\n\x16TRUNCATION_UNSPECIFIED\x10\x00\x12\x14\n\x10TRUNCATION_ERROR\x10\x01\x12\x14\n\x10TRUNCATION_RIGHT\x10\x02\x12\x13\n\x0fTRUNCATION_LEFT\x10\x03*m\n\x0cVectorFormat\x12\x1d\n\x19VECTOR_FORMAT_UNSPECIFIED\x10\x00\x12\x1c\n\x18VECTOR_FORMAT_FLOAT32_LE\x10\x01\x12 \n\x1cVECTOR_FORMAT_REPEATED_FLOAT\x10\x02*\x80\x01\n\rScoreFunction\x12\x1e\n\x1aSCORE_FUNCTION_UNSPECIFIED\x10\x00\x12\x1a\n\x16SCORE_FUNCTION_SOFTMAX\x10\x01\x12\x1a\n\x16SCORE_FUNCTION_SIGMOID\x10\x02\x12\x17\n\x13SCORE_FUNCTION_NONE\x10\x03*\x85\x01\n\x0b\x41ggregation\x12\x1b\n\x17\x41GGREGATION_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41GGREGATION_NONE\x10\x01\x12\x15\n\x11\x41GGREGATION_FIRST\x10\x02\x12\x13\n\x0f\x41GGREGATION_MAX\x10\x03\x12\x17\n\x13\x41GGREGATION_AVERAGE\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18penstock/v1/common.proto\x12\x0bpenstock.v1\x1a\x1egoogle/protobuf/duration.proto\")\n\x08ModelRef\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\xda\x01\n\x0eRequestOptions\x12\x30\n\rrequest_class\x18\x01 \x01(\x0e\x32\x19.penstock.v1.RequestClass\x12\x34\n\x0foverload_policy\x18\x02 \x01(\x0e\x32\x1b.penstock.v1.OverloadPolicy\x12+\n\ntruncation\x18\x03 \x01(\x0e\x32\x17.penstock.v1.Truncation\x12\x12\n\ntokens_max\x18\x04 \x01(\x05\x12\x0e\n\x06tenant\x18\x05 \x01(\t\x12\x0f\n\x07\x65xplain\x18\x06 \x01(\x08\"?\n\tTextInput\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x16\n\ttext_pair\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\x0c\n\n_text_pair\"\xb6\x01\n\x07Timings\x12(\n\x05total\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08tokenise\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05queue\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07\x63ompute\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xf1\x01\n\nAnswerInfo\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12/\n\x0cserved_class\x18\x03 \x01(\x0e\x32\x19.penstock.v1.RequestClass\x12%\n\x07timings\x18\x04 \x01(\x0b\x32\x14.penstock.v1.Timings\x12\x0e\n\x06tokens\x18\x05 \x01(\x03\x12\x16\n\x0etruncated_rows\x18\x06 \x01(\x05\x12\x0e\n\x06job_id\x18\x07 \x01(\t\x12-\n\x0b\x65xplanation\x18\x08 \x01(\x0b\x32\x18.penstock.v1.Explanation\"\xef\x01\n\x0b\x45xplanation\x12.\n\x07\x62\x61tches\x18\x01 \x03(\x0b\x32\x1d.penstock.v1.BatchExplanation\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12/\n\x0c\x64\x65moted_from\x18\x03 \x01(\x0e\x32\x19.penstock.v1.RequestClass\x12\x14\n\x0crouting_rule\x18\x04 \x01(\t\x12\x16\n\x0espared_version\x18\x05 \x01(\t\x12,\n\tpredicted\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0b\x63\x61\x63hed_rows\x18\x07 \x01(\x05\"\x81\x02\n\x10\x42\x61tchExplanation\x12\x0c\n\x04lane\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x01(\x05\x12\x10\n\x08own_rows\x18\x03 \x01(\x05\x12\x0e\n\x06tokens\x18\x04 \x01(\x03\x12\x15\n\rpadded_tokens\x18\x05 \x01(\x03\x12+\n\x0bshared_with\x18\x06 \x03(\x0b\x32\x16.penstock.v1.ClassRows\x12)\n\x06waited\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08\x63omputed\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0bshared_rows\x18\t \x01(\x05\"K\n\tClassRows\x12\x30\n\rrequest_class\x18\x01 \x01(\x0e\x32\x19.penstock.v1.RequestClass\x12\x0c\n\x04rows\x18\x02 \x01(\x05\"z\n\x0c\x45mbedOptions\x12\x16\n\tnormalize\x18\x01 \x01(\x08H\x00\x88\x01\x01\x12\x12\n\ndimensions\x18\x02 \x01(\x05\x12\x30\n\rvector_format\x18\x03 \x01(\x0e\x32\x19.penstock.v1.VectorFormatB\x0c\n\n_normalize\"+\n\tEmbedding\x12\x0e\n\x06packed\x18\x01 \x01(\x0c\x12\x0e\n\x06values\x18\x02 \x03(\x02\"T\n\x0f\x43lassifyOptions\x12\r\n\x05top_k\x18\x01 \x01(\x05\x12\x32\n\x0escore_function\x18\x02 \x01(\x0e\x32\x1a.penstock.v1.ScoreFunction\"*\n\nLabelScore\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\"9\n\x0e\x43lassification\x12\'\n\x06labels\x18\x01 \x03(\x0b\x32\x17.penstock.v1.LabelScore\"N\n\nTagOptions\x12-\n\x0b\x61ggregation\x18\x01 \x01(\x0e\x32\x18.penstock.v1.Aggregation\x12\x11\n\tscore_min\x18\x02 \x01(\x02\"p\n\x04Span\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x12\n\nstart_char\x18\x03 \x01(\x05\x12\x10\n\x08\x65nd_char\x18\x04 \x01(\x05\x12\x12\n\nstart_byte\x18\x05 \x01(\x05\x12\x10\n\x08\x65nd_byte\x18\x06 \x01(\x05\"+\n\x07TagList\x12 \n\x05spans\x18\x01 \x03(\x0b\x32\x11.penstock.v1.Span*^\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x0e\n\nTASK_EMBED\x10\x01\x12\x11\n\rTASK_CLASSIFY\x10\x02\x12\x0c\n\x08TASK_TAG\x10\x03\x12\x0f\n\x0bTASK_RERANK\x10\x04*\x96\x01\n\x0cRequestClass\x12\x1d\n\x19REQUEST_CLASS_UNSPECIFIED\x10\x00\x12\x1f\n\x1bREQUEST_CLASS_LIVE_CRITICAL\x10\x01\x12\x16\n\x12REQUEST_CLASS_LIVE\x10\x02\x12\x16\n\x12REQUEST_CLASS_FLEX\x10\x03\x12\x16\n\x12REQUEST_CLASS_BULK\x10\x04*\x95\x01\n\x0eOverloadPolicy\x12\x1f\n\x1bOVERLOAD_POLICY_UNSPECIFIED\x10\x00\x12\x1a\n\x16OVERLOAD_POLICY_REJECT\x10\x01\x12\"\n\x1eOVERLOAD_POLICY_DEMOTE_TO_FLEX\x10\x02\x12\"\n\x1eOVERLOAD_POLICY_DEMOTE_TO_BULK\x10\x03*i\n\nTruncation\x12\x1a\n\x16TRUNCATION_UNSPECIFIED\x10\x00\x12\x14\n\x10TRUNCATION_ERROR\x10\x01\x12\x14\n\x10TRUNCATION_RIGHT\x10\x02\x12\x13\n\x0fTRUNCATION_LEFT\x10\x03*m\n\x0cVectorFormat\x12\x1d\n\x19VECTOR_FORMAT_UNSPECIFIED\x10\x00\x12\x1c\n\x18VECTOR_FORMAT_FLOAT32_LE\x10\x01\x12 \n\x1cVECTOR_FORMAT_REPEATED_FLOAT\x10\x02*\x80\x01\n\rScoreFunction\x12\x1e\n\x1aSCORE_FUNCTION_UNSPECIFIED\x10\x00\x12\x1a\n\x16SCORE_FUNCTION_SOFTMAX\x10\x01\x12\x1a\n\x16SCORE_FUNCTION_SIGMOID\x10\x02\x12\x17\n\x13SCORE_FUNCTION_NONE\x10\x03*\x85\x01\n\x0b\x41ggregation\x12\x1b\n\x17\x41GGREGATION_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41GGREGATION_NONE\x10\x01\x12\x15\n\x11\x41GGREGATION_FIRST\x10\x02\x12\x13\n\x0f\x41GGREGATION_MAX\x10\x03\x12\x17\n\x13\x41GGREGATION_AVERAGE\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'penstock.v1.common_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TASK']._serialized_start=1986
-  _globals['_TASK']._serialized_end=2080
-  _globals['_REQUESTCLASS']._serialized_start=2083
-  _globals['_REQUESTCLASS']._serialized_end=2233
-  _globals['_OVERLOADPOLICY']._serialized_start=2236
-  _globals['_OVERLOADPOLICY']._serialized_end=2385
-  _globals['_TRUNCATION']._serialized_start=2387
-  _globals['_TRUNCATION']._serialized_end=2492
-  _globals['_VECTORFORMAT']._serialized_start=2494
-  _globals['_VECTORFORMAT']._serialized_end=2603
-  _globals['_SCOREFUNCTION']._serialized_start=2606
-  _globals['_SCOREFUNCTION']._serialized_end=2734
-  _globals['_AGGREGATION']._serialized_start=2737
-  _globals['_AGGREGATION']._serialized_end=2870
+  _globals['_TASK']._serialized_start=2007
+  _globals['_TASK']._serialized_end=2101
+  _globals['_REQUESTCLASS']._serialized_start=2104
+  _globals['_REQUESTCLASS']._serialized_end=2254
+  _globals['_OVERLOADPOLICY']._serialized_start=2257
+  _globals['_OVERLOADPOLICY']._serialized_end=2406
+  _globals['_TRUNCATION']._serialized_start=2408
+  _globals['_TRUNCATION']._serialized_end=2513
+  _globals['_VECTORFORMAT']._serialized_start=2515
+  _globals['_VECTORFORMAT']._serialized_end=2624
+  _globals['_SCOREFUNCTION']._serialized_start=2627
+  _globals['_SCOREFUNCTION']._serialized_end=2755
+  _globals['_AGGREGATION']._serialized_start=2758
+  _globals['_AGGREGATION']._serialized_end=2891
   _globals['_MODELREF']._serialized_start=73
   _globals['_MODELREF']._serialized_end=114
   _globals['_REQUESTOPTIONS']._serialized_start=117
@@ -57,25 +57,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ANSWERINFO']._serialized_start=588
   _globals['_ANSWERINFO']._serialized_end=829
   _globals['_EXPLANATION']._serialized_start=832
-  _globals['_EXPLANATION']._serialized_end=1050
-  _globals['_BATCHEXPLANATION']._serialized_start=1053
-  _globals['_BATCHEXPLANATION']._serialized_end=1310
-  _globals['_CLASSROWS']._serialized_start=1312
-  _globals['_CLASSROWS']._serialized_end=1387
-  _globals['_EMBEDOPTIONS']._serialized_start=1389
-  _globals['_EMBEDOPTIONS']._serialized_end=1511
-  _globals['_EMBEDDING']._serialized_start=1513
-  _globals['_EMBEDDING']._serialized_end=1556
-  _globals['_CLASSIFYOPTIONS']._serialized_start=1558
-  _globals['_CLASSIFYOPTIONS']._serialized_end=1642
-  _globals['_LABELSCORE']._serialized_start=1644
-  _globals['_LABELSCORE']._serialized_end=1686
-  _globals['_CLASSIFICATION']._serialized_start=1688
-  _globals['_CLASSIFICATION']._serialized_end=1745
-  _globals['_TAGOPTIONS']._serialized_start=1747
-  _globals['_TAGOPTIONS']._serialized_end=1825
-  _globals['_SPAN']._serialized_start=1827
-  _globals['_SPAN']._serialized_end=1939
-  _globals['_TAGLIST']._serialized_start=1941
-  _globals['_TAGLIST']._serialized_end=1984
+  _globals['_EXPLANATION']._serialized_end=1071
+  _globals['_BATCHEXPLANATION']._serialized_start=1074
+  _globals['_BATCHEXPLANATION']._serialized_end=1331
+  _globals['_CLASSROWS']._serialized_start=1333
+  _globals['_CLASSROWS']._serialized_end=1408
+  _globals['_EMBEDOPTIONS']._serialized_start=1410
+  _globals['_EMBEDOPTIONS']._serialized_end=1532
+  _globals['_EMBEDDING']._serialized_start=1534
+  _globals['_EMBEDDING']._serialized_end=1577
+  _globals['_CLASSIFYOPTIONS']._serialized_start=1579
+  _globals['_CLASSIFYOPTIONS']._serialized_end=1663
+  _globals['_LABELSCORE']._serialized_start=1665
+  _globals['_LABELSCORE']._serialized_end=1707
+  _globals['_CLASSIFICATION']._serialized_start=1709
+  _globals['_CLASSIFICATION']._serialized_end=1766
+  _globals['_TAGOPTIONS']._serialized_start=1768
+  _globals['_TAGOPTIONS']._serialized_end=1846
+  _globals['_SPAN']._serialized_start=1848
+  _globals['_SPAN']._serialized_end=1960
+  _globals['_TAGLIST']._serialized_start=1962
+  _globals['_TAGLIST']._serialized_end=2005
 # @@protoc_insertion_point(module_scope)

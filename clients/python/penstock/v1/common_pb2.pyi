@@ -435,6 +435,7 @@ class Explanation(google.protobuf.message.Message):
     ROUTING_RULE_FIELD_NUMBER: builtins.int
     SPARED_VERSION_FIELD_NUMBER: builtins.int
     PREDICTED_FIELD_NUMBER: builtins.int
+    CACHED_ROWS_FIELD_NUMBER: builtins.int
     tenant: builtins.str
     """Who pays for the request: as credentials, metadata or RequestOptions.tenant name it. Empty: nobody named."""
     demoted_from: global___RequestClass.ValueType
@@ -445,6 +446,8 @@ class Explanation(google.protobuf.message.Message):
     """The version that would have answered, had its route not named a cheaper one for times of overload.
     Empty: the version that answered is the one asked for.
     """
+    cached_rows: builtins.int
+    """Rows that no batch computed, since the server had kept the outputs of the same rows (`[cache]`)."""
     @property
     def batches(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___BatchExplanation]:
         """Batches that computed rows of the request, in the order they were started."""
@@ -465,9 +468,10 @@ class Explanation(google.protobuf.message.Message):
         routing_rule: builtins.str = ...,
         spared_version: builtins.str = ...,
         predicted: google.protobuf.duration_pb2.Duration | None = ...,
+        cached_rows: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["predicted", b"predicted"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["batches", b"batches", "demoted_from", b"demoted_from", "predicted", b"predicted", "routing_rule", b"routing_rule", "spared_version", b"spared_version", "tenant", b"tenant"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["batches", b"batches", "cached_rows", b"cached_rows", "demoted_from", b"demoted_from", "predicted", b"predicted", "routing_rule", b"routing_rule", "spared_version", b"spared_version", "tenant", b"tenant"]) -> None: ...
 
 global___Explanation = Explanation
 
