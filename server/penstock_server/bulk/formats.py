@@ -44,6 +44,7 @@ def format_of_name(file_name: str) -> FileFormat:
     if found is None:
         known = ", ".join(_FORMATS_BY_SUFFIX)
         raise InvalidRequest.of_field(
-            "spec.input_format", f"cannot be told from the name {file_name!r} ({known} can); set it"
+            "spec.input_format",
+            f"cannot be told from the name {file_name!r} ({known} can); set it, or end a folder in a slash",
         )
     return found

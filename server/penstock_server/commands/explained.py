@@ -52,7 +52,7 @@ def _notes(info: AnswerInfo, explanation: Explanation) -> str:
     if explanation.demoted_from.number:
         notes.append(f"demoted from {explanation.demoted_from.value}")
     if explanation.cached_rows:
-        notes.append(f"{explanation.cached_rows:,} rows from the cache")
+        notes.append(f"{explanation.cached_rows:,} from the cache")
     if explanation.routing_rule:
         notes.append(f"by the rule {explanation.routing_rule!r}")
     if explanation.spared_version:
