@@ -28,8 +28,8 @@ def spec(url: str, **changes: Any) -> schedule_pb2.ScheduleSpec:
     job = bulk_pb2.JobSpec(
         model=common_pb2.ModelRef(name="minilm"), task=common_pb2.TASK_EMBED, input_url=url
     )
-    fields: dict[str, Any] = {"job": job, "cron": "0 3 * * *", "time_zone": "Europe/Berlin", **changes}
-    return schedule_pb2.ScheduleSpec(**fields)
+    values: dict[str, Any] = {"job": job, "cron": "0 3 * * *", "time_zone": "Europe/Berlin", **changes}
+    return schedule_pb2.ScheduleSpec(**values)
 
 
 def create(service: schedule_pb2_grpc.ScheduleServiceStub, url: str, **changes: Any) -> schedule_pb2.Schedule:
