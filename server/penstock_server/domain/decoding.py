@@ -9,8 +9,8 @@ import msgspec
 
 _T = TypeVar("_T")
 
-# msgspec (0.22.0) builds what it knows of a class when that is first used, and a second thread that uses the class
-# meanwhile finds it half built, which ends the process. Models are loaded side by side, so it happens.
+# msgspec (0.22.0) builds what it knows of a class when that is first used, and a second thread that uses the
+# class meanwhile finds it half built, which ends the process. Models are loaded side by side, so it happens.
 _BUILDING = threading.Lock()
 
 
