@@ -16,6 +16,7 @@ import msgspec
 
 from penstock_server.bulk.database import Database
 from penstock_server.bulk.limits import BulkLimits
+from penstock_server.domain.decoding import decode_json
 from penstock_server.domain.errors import InvalidRequest, StorageFull, UnknownJob, WrongState
 from penstock_server.domain.job import Job, JobError, JobProgress, JobSpec, JobState
 
@@ -329,7 +330,7 @@ def _job_of(row: sqlite3.Row) -> Job:
     error = JobError(row["error_reason"], row["error_message"]) if row["error_reason"] else None
     return Job(
         id=row["id"],
-        spec=msgspec.json.decode(row["spec"], type=JobSpec),
+        spec=decode_json(row["spec"], JobSpec),
         state=JobState(row["state"]),
         progress=JobProgress(row["total"], row["succeeded"], row["failed"], row["tokens"]),
         is_validated=bool(row["validated"]),

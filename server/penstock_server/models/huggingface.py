@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
+from penstock_server.domain.decoding import decode_json
 from penstock_server.domain.errors import ModelBroken
 from penstock_server.domain.model import Pooling
 
@@ -98,7 +99,7 @@ def read_modules(folder: Path) -> SentenceModules:
     """Reads ``modules.json`` and the configuration of the pooling module it names."""
     path = folder / "modules.json"
     try:
-        modules = msgspec.json.decode(path.read_bytes(), type=list[_Module])
+        modules = decode_json(path.read_bytes(), list[_Module])
     except FileNotFoundError:
         pooling_only = _read_pooling(folder / "1_Pooling" / "config.json")
         return SentenceModules(present=False, pooling=pooling_only, normalize=False, others=())
@@ -183,7 +184,7 @@ def _pooling_modes(config: _PoolingConfig) -> list[str]:
 
 def _read(path: Path, kind: type[_Decoded]) -> _Decoded | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        return decode_json(path.read_bytes(), kind)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.DecodeError) as err:

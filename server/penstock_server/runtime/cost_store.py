@@ -12,6 +12,7 @@ import msgspec
 import structlog
 
 from penstock_server.bulk.durable import replacing
+from penstock_server.domain.decoding import decode_json
 from penstock_server.domain.errors import StorageFailed, StorageFull
 from penstock_server.domain.lane import LaneKind
 from penstock_server.domain.model import ModelManifest
@@ -92,7 +93,7 @@ class CostStore:
         """Reads a table; None if there is none, or if it is broken or of another machine, which is logged."""
         path = self._folder / key.file_name
         try:
-            stored = msgspec.json.decode(path.read_bytes(), type=_StoredTable)
+            stored = decode_json(path.read_bytes(), _StoredTable)
         except FileNotFoundError:
             return None
         except (OSError, msgspec.DecodeError) as err:

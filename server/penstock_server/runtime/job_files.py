@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Protocol
 
-import msgspec
 import structlog
 
 from penstock_server.bulk.delivery import DeliveryOrder
@@ -17,6 +16,7 @@ from penstock_server.bulk.file_sets import FindOrder, FoundFile
 from penstock_server.bulk.inputs import InputOrder
 from penstock_server.bulk.retry import RetryOrder
 from penstock_server.bulk.unpacked import codec_of
+from penstock_server.domain.decoding import decode_json
 from penstock_server.domain.errors import (
     InvalidRequest,
     PenstockError,
@@ -137,7 +137,7 @@ def _answer_of(data: bytes, status: int) -> FileAnswer:
     if status > 0 or not data:
         _log.error("file_process_failed", status=status)
         raise PenstockError("The file could not be processed; the server's log has the reason.")
-    answer = msgspec.json.decode(data, type=FileAnswer)
+    answer = decode_json(data, FileAnswer)
     for kind in (StorageFull, StorageFailed, PlaceFailed):
         if answer.reason == kind.reason:
             raise kind(answer.message)

@@ -13,6 +13,7 @@ import msgspec
 
 from penstock_kernels import spec
 from penstock_kernels.blob_records import ids_end_of
+from penstock_server.domain.decoding import decode_json
 from penstock_server.domain.errors import ModelBroken
 from penstock_server.text.tokenizer_json_models import read_model
 from penstock_server.text.tokenizer_json_parts import (
@@ -126,7 +127,7 @@ def _file(content: bytes) -> _File:
     unknown = msgspec.json.decode(content, type=dict[str, msgspec.Raw]).keys() - known
     if unknown:
         raise Unsupported(f"the unknown section {min(unknown)!r}")
-    return msgspec.json.decode(content, type=_File)
+    return decode_json(content, _File)
 
 
 def _vocabulary(model: spec.TokenModel) -> dict[str, int]:

@@ -6,6 +6,8 @@ from typing import TypeVar
 
 import msgspec
 
+from penstock_server.domain.decoding import decode_json
+
 INT32_MAX = 2**31 - 1
 NOTHING = msgspec.Raw(b"null")
 
@@ -36,7 +38,7 @@ def type_of(section: msgspec.Raw, what: str) -> str | None:
         msgspec.ValidationError: It is not a component.
     """
     try:
-        return msgspec.json.decode(section, type=_TypeOnly).type
+        return decode_json(section, _TypeOnly).type
     except msgspec.ValidationError as err:
         raise msgspec.ValidationError(f"{what}: {err}") from err
 
@@ -60,6 +62,6 @@ def read(section: msgspec.Raw, kind: type[_Part], what: str) -> _Part:
     if unknown:
         raise Unsupported(f"{what} with the unknown key {min(unknown)!r}")
     try:
-        return msgspec.json.decode(section, type=kind)
+        return decode_json(section, kind)
     except msgspec.ValidationError as err:
         raise msgspec.ValidationError(f"{what}: {err}") from err

@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from penstock_kernels import spec
+from penstock_server.domain.decoding import decode_json
 from penstock_server.text.tokenizer_json_parts import (
     Contradiction,
     Unsupported,
@@ -242,7 +243,7 @@ def _pre_tokenizer(section: msgspec.Raw) -> PreTokenizers:
             parts = read(section, _PreTokenizerSequence, "pre_tokenizer Sequence").pretokenizers
             return tuple(stage for part in parts for stage in _pre_tokenizer(part))
         case "Split":
-            pattern = msgspec.json.decode(section, type=_Pattern).pattern
+            pattern = decode_json(section, _Pattern).pattern
             raise Unsupported(
                 "pre_tokenizer Split with "
                 + " and ".join(
