@@ -183,18 +183,20 @@ def test_what_a_worker_runs_into_ends_the_job_and_is_told(cluster: Any, source: 
 def test_input_and_output_may_be_in_a_bucket(
     cluster: Any, store: Any, source: Path, expected: Any, tmp_path: Path
 ) -> None:
-    store.makedirs("penstock", exist_ok=True)
+    store.makedirs("penstock-ray", exist_ok=True)
     head = b"\n".join(lines()[:300])
-    store.pipe_file("penstock/in/reviews.jsonl", head)
+    store.pipe_file("penstock-ray/in/reviews.jsonl", head)
     job = replace(
-        job_over(source, tmp_path), input_url="s3://penstock/in/reviews.jsonl", output_url="s3://penstock/out"
+        job_over(source, tmp_path),
+        input_url="s3://penstock-ray/in/reviews.jsonl",
+        output_url="s3://penstock-ray/out",
     )
     assert run_ray_job(job, workers=1).progress.done == 300
     store.invalidate_cache()
-    store.get("penstock/out/", str(tmp_path / "out"), recursive=True)
+    store.get("penstock-ray/out/", str(tmp_path / "out"), recursive=True)
     check_alike(rows_in(tmp_path / "out"), expected.slice(0, 300))
-    store.rm_file("penstock/out/part-00000001.parquet")
+    store.rm_file("penstock-ray/out/part-00000001.parquet")
     assert run_ray_job(job, workers=1).parts_computed == 1
-    store.pipe_file("penstock/in/reviews.jsonl", head + b"\n")
+    store.pipe_file("penstock-ray/in/reviews.jsonl", head + b"\n")
     with pytest.raises(InvalidRequest, match="version of the input"):
         run_ray_job(job)

@@ -20,7 +20,7 @@ from penstock_server.bulk.database import Database
 from penstock_server.bulk.delivery import DeliveryOrder
 from penstock_server.bulk.export import ExportOrder
 from penstock_server.bulk.file_process import carry_out
-from penstock_server.bulk.file_sets import FindOrder, FoundFile
+from penstock_server.bulk.file_sets import FindOrder, FoundFiles
 from penstock_server.bulk.inputs import InputOrder
 from penstock_server.bulk.journal import JobStore
 from penstock_server.bulk.limits import BulkLimits
@@ -75,8 +75,8 @@ class DirectFiles:
     async def retry(self, order: RetryOrder) -> int:
         return carry_out(order).rows
 
-    async def find(self, order: FindOrder) -> tuple[FoundFile, ...]:
-        return carry_out(order).files
+    async def find(self, order: FindOrder) -> FoundFiles:
+        return carry_out(order).found
 
     async def export(self, order: ExportOrder) -> None:
         carry_out(order)

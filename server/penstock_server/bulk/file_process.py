@@ -18,7 +18,7 @@ import msgspec
 
 from penstock_server.bulk.delivery import DeliveryOrder, deliver_results
 from penstock_server.bulk.export import ExportOrder, export
-from penstock_server.bulk.file_sets import FindOrder, FoundFile, find
+from penstock_server.bulk.file_sets import FindOrder, FoundFiles, find
 from penstock_server.bulk.inputs import InputOrder, materialise
 from penstock_server.bulk.retry import RetryOrder, spool_failed_rows
 from penstock_server.domain.errors import PenstockError
@@ -36,7 +36,7 @@ class FileAnswer(msgspec.Struct, frozen=True):
     """What became of an order: rows counted, or files found, or reason and message of the error."""
 
     rows: int = 0
-    files: tuple[FoundFile, ...] = ()
+    found: FoundFiles = FoundFiles()
     reason: str = ""
     message: str = ""
 
@@ -54,7 +54,7 @@ def carry_out(order: FileOrder) -> FileAnswer:
     if isinstance(order, RetryOrder):
         return FileAnswer(rows=spool_failed_rows(order))
     if isinstance(order, FindOrder):
-        return FileAnswer(files=tuple(find(order)))
+        return FileAnswer(found=find(order))
     if isinstance(order, DeliveryOrder):
         deliver_results(order)
     else:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ import msgspec
 from penstock_server.bulk.formats import known_format
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.bulk.places import Place, allowed_place, file_system_of, is_allowed, reaching
-from penstock_server.domain.errors import InvalidRequest
+from penstock_server.domain.errors import InvalidRequest, PlaceFailed
 
 _ANY = "*"
 _HIDDEN = (".", "_")
@@ -98,7 +99,7 @@ def files_of(file_set: FileSet, limits: BulkLimits) -> list[InputFile]:
         InvalidRequest: There are none, or too many, or they are too large, or one leads out of the roots.
         PlaceFailed: They cannot be listed.
     """
-    found = present_files(file_set, limits)
+    found = _bounded(_Search(file_set, limits), limits)
     if not found:
         kind = " with a known ending" if file_set.has_all_below else ""
         raise InvalidRequest(f"There is no file{kind} at {file_set.url}.")
@@ -128,52 +129,76 @@ class FoundFile(msgspec.Struct, frozen=True, array_like=True):
     """A file of a set as it is, told by another process.
 
     Attributes:
+        name: Its name, which tells its format; a link's own, not that of what it leads to.
         url: Where it is.
         version: Differs once it has been changed.
         changed_ns: When it was changed last, in nanoseconds since 1970; 0 where that is not told.
     """
 
+    name: str
     url: str
     version: str
     changed_ns: int
 
 
-def find(order: FindOrder) -> list[FoundFile]:
-    """Finds the files of a set that there are, but those whose names cannot be told in a URL.
+class FoundFiles(msgspec.Struct, frozen=True, array_like=True):
+    """What a search has found.
+
+    Attributes:
+        files: In the order of their names.
+        left_out: How many files there are besides: links that lead out of the roots or nowhere, and names
+            that a URL cannot tell.
+    """
+
+    files: tuple[FoundFile, ...] = ()
+    left_out: int = 0
+
+
+def find(order: FindOrder) -> FoundFiles:
+    """Finds the files of a set that there are.
 
     Raises:
-        InvalidRequest: There are too many, or one leads out of the roots.
+        InvalidRequest: There are too many.
         PlaceFailed: They cannot be listed.
     """
-    return [
-        FoundFile(file.place.url, file.version, file.changed_ns)
-        for file in present_files(order.file_set, order.limits)
-        if _ANY not in file.place.url and file.place.url.isprintable()
-    ]
+    search = _Search(order.file_set, order.limits, leaves_out=True)
+    present = _bounded(search, order.limits)
+    told = [file for file in present if _ANY not in file.place.url and file.place.url.isprintable()]
+    files = [FoundFile(_last_name(f.name), f.place.url, f.version, f.changed_ns) for f in told]
+    return FoundFiles(tuple(files), search.left_out + len(present) - len(told))
 
 
-def present_files(file_set: FileSet, limits: BulkLimits) -> list[InputFile]:
-    """Finds the files of a set that there are, of whatever size, in the order of their names.
-
-    Raises:
-        InvalidRequest: There are too many, or one leads out of the roots.
-        PlaceFailed: They cannot be listed.
-    """
+def _bounded(search: _Search, limits: BulkLimits) -> list[InputFile]:
+    """The files that a search finds, by name. Raises InvalidRequest if there are too many."""
     found: list[InputFile] = []
-    for file in _Search(file_set, limits).files():
+    for file in search.files():
         found.append(file)
         if len(found) > limits.input_files_max:
             raise InvalidRequest(
-                f"{file_set.url} names more than {limits.input_files_max:,} files; split the folder or the "
+                f"{search.url} names more than {limits.input_files_max:,} files; split the folder or the "
                 "pattern."
             )
     return sorted(found, key=lambda file: file.name)
 
 
 class _Search:
-    """A bounded look through folders."""
+    """A bounded look through folders.
 
-    def __init__(self, file_set: FileSet, limits: BulkLimits) -> None:
+    Attributes:
+        url: What is looked for.
+        left_out: Files that were left out.
+
+    Args:
+        file_set: What is looked for.
+        limits: Bounds of it.
+        leaves_out: Whether a file that leads out of the roots, or is not there any more, is left out; else it
+            ends the search.
+    """
+
+    def __init__(self, file_set: FileSet, limits: BulkLimits, *, leaves_out: bool = False) -> None:
+        self.url = file_set.url
+        self.left_out = 0
+        self._leaves_out = leaves_out
         self._set = file_set
         self._limits = limits
         self._names_seen = 0
@@ -182,13 +207,20 @@ class _Search:
     def files(self) -> Iterator[InputFile]:
         """Yields the files, in no order."""
         found = [InputFile("", self._set.folder, is_folder=True)]
+        if not self._set.has_all_below and not any(_ANY in name for name in self._set.patterns):
+            # One file, by its name: its folder may be large.
+            file = self._named(self._set.patterns[-1])
+            if file is not None:
+                yield from self._admitted_of(file)
+            return
         for level, pattern in enumerate(self._set.patterns, start=1):
             wants_files = level == len(self._set.patterns) and not self._set.has_all_below
             found = [
-                self._admitted(each)
+                admitted
                 for folder in found
                 for each in self._within(folder)
                 if each.is_folder is not wants_files and _matches(_last_name(each.name), pattern)
+                for admitted in self._admitted_of(each)
             ]
         if self._set.has_all_below:
             yield from self._below(found)
@@ -208,25 +240,55 @@ class _Search:
                 if name.startswith(_HIDDEN):
                     continue
                 if each.is_folder:
-                    waiting.append(self._admitted(each))
+                    waiting += self._admitted_of(each)
                 elif known_format(name) is not None:
-                    yield self._admitted(each)
+                    yield from self._admitted_of(each)
 
     def _within(self, folder: InputFile) -> list[InputFile]:
         """What is in a folder, by name."""
         is_local = folder.place.is_local
+        within: list[InputFile] = []
         with reaching(folder.place.url):
-            listed = _listed_here(folder) if is_local else _listed_elsewhere(folder)
-            within: list[InputFile] = []
-            for each in listed:
-                self._names_seen += 1
-                if self._names_seen > self._limits.input_names_max:
-                    raise InvalidRequest(
-                        f"{self._set.url} has more than {self._limits.input_names_max:,} names to look at; "
-                        "name a folder or a pattern with fewer."
-                    )
-                within.append(each)
+            try:
+                for each in _listed_here(folder) if is_local else _listed_elsewhere(folder):
+                    self._names_seen += 1
+                    if self._names_seen > self._limits.input_names_max:
+                        raise InvalidRequest(
+                            f"{self.url} has more than {self._limits.input_names_max:,} names to look at; "
+                            "name a folder or a pattern with fewer."
+                        )
+                    within.append(each)
+            except FileNotFoundError:
+                # An object store has no folder without objects, which is no fault where they are to come.
+                if is_local or not self._leaves_out:
+                    raise
         return sorted(within, key=lambda each: each.name)
+
+    def _named(self, name: str) -> InputFile | None:
+        """The file of a name; None if it is not there, where that is no fault."""
+        place = self._set.folder.child(name)
+        if place.is_local:
+            path = Path(place.path)
+            return None if self._leaves_out and not path.exists() else InputFile(name, place, path.is_dir())
+        try:
+            with reaching(place.url):
+                files, own_name = file_system_of(place.url)
+                entry: dict[str, Any] = files.info(own_name)
+        except InvalidRequest:
+            if not self._leaves_out:
+                raise
+            return None
+        is_folder, size_bytes = entry["type"] == "directory", int(entry.get("size") or 0)
+        return InputFile(name, place, is_folder, size_bytes, version=_version_elsewhere(entry))
+
+    def _admitted_of(self, file: InputFile) -> Iterator[InputFile]:
+        """A file or folder as `_admitted` does, or nothing where it is to be left out."""
+        try:
+            yield self._admitted(file)
+        except (InvalidRequest, PlaceFailed):
+            if not self._leaves_out:
+                raise
+            self.left_out += not file.is_folder
 
     def _admitted(self, file: InputFile) -> InputFile:
         """A file or folder with its links followed and its size."""
@@ -253,11 +315,15 @@ def _listed_here(folder: InputFile) -> Iterator[InputFile]:
         return
     with entries:
         for entry in entries:
-            if entry.is_dir() or entry.is_file():
+            try:
+                is_folder, is_file = entry.is_dir(), entry.is_file()
+            except OSError:
+                # A link that leads to itself is no file.
+                continue
+            if is_folder or is_file:
                 # A name may be no UTF-8.
                 name = os.fsencode(entry.name).decode(errors="replace")
-                place = folder.place.child(entry.name)
-                yield InputFile(_joined(folder.name, name), place, entry.is_dir())
+                yield InputFile(_joined(folder.name, name), folder.place.child(entry.name), is_folder)
 
 
 def _listed_elsewhere(folder: InputFile) -> Iterator[InputFile]:
@@ -277,9 +343,9 @@ def _listed_elsewhere(folder: InputFile) -> Iterator[InputFile]:
 
 
 def _version_elsewhere(entry: dict[str, Any]) -> str:
-    """What an object store says of an object's contents: a hash or when it was written, and its size."""
-    told = next((entry[name] for name in _VERSION_NAMES if entry.get(name)), "")
-    return f"{told}-{entry.get('size')}"
+    """What an object store says of an object's contents: hash, time and size, as far as it does."""
+    # A hash alone would not tell that a file was written anew as it had been before.
+    return "-".join(str(entry[name]) for name in (*_VERSION_NAMES, "size") if entry.get(name) is not None)
 
 
 def shown(name: str) -> str:

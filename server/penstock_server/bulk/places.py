@@ -153,15 +153,19 @@ def deliver(paths: Sequence[Path], folder: Place) -> None:
     """
     for path in paths:
         target = f"{folder.url.rstrip('/')}/{path.name}"
-        with reaching(target):
-            if folder.is_local:
-                Path(folder.path).mkdir(parents=True, exist_ok=True)
-                with storage_errors(), replacing(Path(target)) as temporary:
-                    shutil.copyfile(path, temporary)
-                continue
-            files, name = file_system_of(target)
-            # Object stores show a file when it is whole.
-            files.put_file(str(path), name)
+        try:
+            with reaching(target):
+                if folder.is_local:
+                    Path(folder.path).mkdir(parents=True, exist_ok=True)
+                    with storage_errors(), replacing(Path(target)) as temporary:
+                        shutil.copyfile(path, temporary)
+                    continue
+                files, name = file_system_of(target)
+                # Object stores show a file when it is whole.
+                files.put_file(str(path), name)
+        except InvalidRequest as err:
+            # Somebody can make the bucket, and nothing that is computed is to be lost.
+            raise PlaceFailed(err.message) from err
 
 
 def _block_of(source: BinaryIO, place: Place) -> bytes:

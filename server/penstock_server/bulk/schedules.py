@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -19,10 +19,17 @@ from penstock_server.domain.schedule import Schedule, ScheduleRun, ScheduleSpec
 
 @dataclass(frozen=True, slots=True)
 class FileVersion:
-    """A file as it is: where, and what changes when it does."""
+    """A file as it is.
+
+    Attributes:
+        url: Where it is.
+        version: Differs once it has been changed.
+        name: Its name, which tells its format.
+    """
 
     url: str
     version: str
+    name: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +113,13 @@ class ScheduleStore:
             db.execute("UPDATE schedules SET due_ns = ? WHERE id = ?", (due_ns, schedule_id))
         return self.get(schedule_id)
 
-    def ran(self, schedule_id: str, run: ScheduleRun, due_ns: int | None) -> Schedule:
-        """Records a run, and when the next one is. Raises UnknownSchedule."""
+    def ran(self, schedule_id: str, run: ScheduleRun, due_ns: int) -> Schedule:
+        """Records a run, and when the next one is unless it was paused meanwhile. Raises UnknownSchedule."""
         error = run.error
         with self._database.transaction() as db:
             db.execute(
-                "UPDATE schedules SET due_ns = ?, run_ns = ?, run_jobs = ?, run_files_left = ?, "
+                "UPDATE schedules SET due_ns = CASE WHEN due_ns IS NULL THEN NULL ELSE ? END, "
+                "run_ns = ?, run_jobs = ?, run_files_left = ?, "
                 "error_reason = ?, error_message = ? WHERE id = ?",
                 (
                     due_ns,
@@ -130,7 +138,8 @@ class ScheduleStore:
 
         Args:
             schedule_id: The schedule.
-            files: All files that there are; others are forgotten.
+            files: All files that there are; others are forgotten, unless there are none at all, as in a
+                folder that is away for a while.
 
         Returns:
             The new ones, in the same order.
@@ -139,7 +148,7 @@ class ScheduleStore:
         with self._database.transaction() as db:
             rows = db.execute("SELECT url, version FROM schedule_files WHERE schedule_id = ?", (schedule_id,))
             known = {FileVersion(row["url"], row["version"]) for row in rows}
-            gone = [(schedule_id, file.url) for file in known if file.url not in present]
+            gone = [(schedule_id, file.url) for file in known if present and file.url not in present]
             db.executemany("DELETE FROM schedule_files WHERE schedule_id = ? AND url = ?", gone)
         return [file for file in files if file not in known]
 

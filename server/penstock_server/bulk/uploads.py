@@ -364,8 +364,16 @@ class UploadStore:
 
     def release(self, upload_id: str) -> None:
         """Removes an upload that no job uses any more, unless somebody has been told that it is there."""
-        if self._database.row("SELECT 1 FROM uploads WHERE id = ? AND promised = 1", (upload_id,)) is None:
-            self.delete(upload_id)
+        # In one step: a job may be made of it meanwhile.
+        with self._database.transaction() as db:
+            deleted = db.execute(
+                "DELETE FROM uploads WHERE id = ? AND promised = 0 "
+                "AND NOT EXISTS (SELECT 1 FROM jobs WHERE upload_id = uploads.id)",
+                (upload_id,),
+            )
+        if deleted.rowcount:
+            with storage_errors():
+                self.path(upload_id).unlink(missing_ok=True)
 
     def expire(self) -> int:
         """Deletes uploads that no job uses and nobody has gone on with for long; returns how many."""

@@ -12,8 +12,8 @@ class ScheduleSpec:
     """What is to be done when.
 
     Attributes:
-        job: What each job computes; its URL names a folder or holds a pattern. The version may be empty: each
-            job then has the one that is present when it is made.
+        job: What each job computes; its URL names a folder, a pattern or one file. The version may be empty:
+            each job then has the one that is present when it is made.
         cron: When it runs, as five cron fields.
         time_zone: IANA name of the zone that the fields are in; empty for UTC.
         quiet_s: Files that have changed within so many seconds are left to the next run.
@@ -35,7 +35,7 @@ class ScheduleRun:
         time_ns: When it began, in nanoseconds since 1970.
         jobs: Jobs that it made.
         files_left: New files that it left to the next one.
-        error: Why it ended early; None if it did not.
+        error: What went wrong: why it ended early, or of a file that no job can be made of; None for nothing.
     """
 
     time_ns: int

@@ -44,7 +44,10 @@ class RowSink(Protocol):
     """
 
     def deliver(self, rows: NDArray[np.int32], outputs: NDArray[np.float32], times: BatchTimes) -> None:
-        """Takes outputs, float32 ``[len(rows), width]``, for the rows of these indices."""
+        """Takes outputs, float32 ``[len(rows), width]``, for the rows of these indices.
+
+        ``times.cpu_ns`` is what falls to them of the batch, if they are a job's.
+        """
 
     def fail(self, rows: NDArray[np.int32], error: PenstockError) -> None:
         """Takes the reason why the rows of these indices have no outputs."""

@@ -17,7 +17,7 @@ LATENCY_BOUNDS_S = (
     *(0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 60.0),
 )
 ROWS_BOUNDS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-FILL_BOUNDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+FILL_BOUNDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.5, 2.0, 3.0, 4.0)
 # Above 1 the batch took longer than its upper prediction, which admission relies on.
 ERROR_BOUNDS = (0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.25, 1.5, 2.0, 4.0)
 
@@ -148,7 +148,9 @@ class Metrics:
         )
         self.batch_fill: Histograms[str] = Histograms(
             MeterName(
-                "penstock_batch_fill_ratio", "Padded tokens of a batch over the most it may have.", _LANE
+                "penstock_batch_fill_ratio",
+                "Padded tokens of a batch over the most it may have; up to 4 for short bulk batches.",
+                _LANE,
             ),
             FILL_BOUNDS,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import structlog
@@ -29,6 +30,9 @@ from penstock_server.scheduling.scheduler import Scheduler
 
 # The kind of a lane that runs live and bulk batches, as metrics name it.
 SERIAL = "serial"
+
+# Calls of more rows are not looked up: that would take the event loop for more than half a millisecond.
+_LOOKED_UP_MAX = 256
 
 _log = structlog.get_logger(__name__)
 
@@ -117,7 +121,7 @@ class Dispatcher:
 
     def _find(self, work: Work) -> FoundRows | None:
         """Looks up what need not be computed. Jobs have looked for themselves, off the event loop."""
-        if self._cache is None or work.flow:
+        if self._cache is None or work.flow or len(work.rows) > _LOOKED_UP_MAX:
             return None
         return self._cache.find(work.model, work.tenant, work.tokens, work.rows)
 
@@ -265,7 +269,7 @@ class Dispatcher:
             end = first + len(part.rows)
             outputs = result.outputs[first:end]
             first = end
-            self._deliver_part(lane, plan, part, outputs, result.times)
+            self._deliver_part(lane, plan, part, outputs, _own_times(plan, part, result.times))
             if self._cache is not None:
                 self._cache.keep(plan.model, part.work.tenant, part.work.tokens, part.rows, outputs)
             for follower in self._sharing.settled(part):
@@ -309,6 +313,14 @@ class Dispatcher:
             part.work.sink.fail(part.rows, error)
         except Exception as err:  # noqa: BLE001 - one owner's fault is not the other owners'
             _log.error("delivery_failed", model=str(part.work.model), exc_info=err)
+
+
+def _own_times(plan: BatchPlan, part: BatchPart, times: BatchTimes) -> BatchTimes:
+    """The times of a batch; for a job's rows with that part of its cost that falls to them."""
+    if len(plan.parts) == 1 or not part.work.flow:
+        return times
+    tokens = int(part.work.tokens.lengths[part.rows].sum())
+    return replace(times, cpu_ns=times.cpu_ns * tokens // max(plan.tokens, 1))
 
 
 def run_of(

@@ -40,6 +40,7 @@ from penstock_server.domain.job import FileFormat, Job, JobError, JobSpec, JobSt
 from penstock_server.models.loaded import LoadedModel
 from penstock_server.runtime.clock import Clock
 from penstock_server.runtime.job_files import FileTasks
+from penstock_server.runtime.job_pace import Pace
 from penstock_server.runtime.job_progress import JobTracker
 from penstock_server.runtime.job_results import ResultReader
 from penstock_server.runtime.job_run import JobRun, WorkSubmitter
@@ -231,14 +232,18 @@ class JobCourse:
         windows = await asyncio.to_thread(count_windows, self._job_folder(job.id).spool_path)
         turns = self._running_small if windows <= 1 else self._running
         tracker = JobTracker(job.progress, self._clock)
+        share = job.spec.share_max
+        pace = None if share is None else Pace(share, self._limits.lanes, self._clock)
         is_interrupted = True
         while is_interrupted:
             await self._until_open(job.spec)
             async with turns.turn(job.spec.options.tenant):
-                is_interrupted = await self._compute(job, model, tracker, turns)
+                is_interrupted = await self._compute(job, model, tracker, turns, pace)
         return await asyncio.to_thread(self._store.get, job.id)
 
-    async def _compute(self, job: Job, model: LoadedModel, tracker: JobTracker, turns: Turns) -> bool:
+    async def _compute(
+        self, job: Job, model: LoadedModel, tracker: JobTracker, turns: Turns, pace: Pace | None
+    ) -> bool:
         """Computes for one turn; whether another tenant's turn came before all was done."""
         run = JobRun(
             job,
@@ -250,6 +255,7 @@ class JobCourse:
             clock=self._clock,
             limits=self._limits,
             cache=self._cache,
+            pace=pace,
             deadline_ns=self._deadline_ns(job.spec),
             changed=self._states.news.publish,
             is_place_wanted=lambda: turns.is_wanted(job.spec.options.tenant),
@@ -293,10 +299,11 @@ class JobCourse:
         state = _ending_of(job)
         try:
             await self._export(job, state)
-        except _STORAGE:
-            # What is cancelled or late must not come back; its files are written when somebody asks for them.
+        except _STORAGE as err:
+            # What is cancelled or late must not come back; who asks for its files gets them from the server.
             if state is JobState.SUCCEEDED:
                 raise
+            _log.warning("results_not_delivered", job=job.id, reason=err.reason, error=err.message)
         await self._states.move_when_possible(job.id, state, sources=(job.state,))
 
     async def _export(self, job: Job, state: JobState) -> None:

@@ -12,7 +12,7 @@ import structlog
 from penstock_server.bulk.delivery import DeliveryOrder
 from penstock_server.bulk.export import ExportOrder
 from penstock_server.bulk.file_process import FileAnswer, FileOrder, carry_out, encode_order
-from penstock_server.bulk.file_sets import FindOrder, FoundFile
+from penstock_server.bulk.file_sets import FindOrder, FoundFiles
 from penstock_server.bulk.inputs import InputOrder
 from penstock_server.bulk.retry import RetryOrder
 from penstock_server.bulk.unpacked import codec_of
@@ -49,7 +49,7 @@ class FileTasks(Protocol):
         """Writes a spool of another job's failed rows; returns the rows. Raises as `materialise`."""
         ...
 
-    async def find(self, order: FindOrder) -> tuple[FoundFile, ...]:
+    async def find(self, order: FindOrder) -> FoundFiles:
         """Looks for files. Raises InvalidRequest or PlaceFailed."""
         ...
 
@@ -79,9 +79,9 @@ class FileProcesses:
             return (await asyncio.to_thread(carry_out, order)).rows
         return (await _in_process(order)).rows
 
-    async def find(self, order: FindOrder) -> tuple[FoundFile, ...]:
+    async def find(self, order: FindOrder) -> FoundFiles:
         """Looks for files; in a process, as it may take long, and plug-ins of object stores have threads."""
-        return (await _in_process(order)).files
+        return (await _in_process(order)).found
 
     async def export(self, order: ExportOrder) -> None:
         """Writes a result file."""

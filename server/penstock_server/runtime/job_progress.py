@@ -26,6 +26,7 @@ class JobTracker:
         self._tokens = progress.tokens
         self._clock = clock
         self._expected_rows_per_s: float | None = None
+        self._is_most = False
         self._begun_ns: dict[int, int] = {}
         self._samples: deque[tuple[int, int]] = deque([(clock.now_ns(), progress.done)], _SAMPLES_MAX)
 
@@ -47,9 +48,9 @@ class JobTracker:
         """Hears that no row of a window is under way any more."""
         self._begun_ns.pop(window, None)
 
-    def expect(self, rows_per_s: float) -> None:
-        """Hears how fast its rows are done if nothing else is."""
-        self._expected_rows_per_s = rows_per_s
+    def expect(self, rows_per_s: float, *, is_most: bool = False) -> None:
+        """Hears how fast its rows are done if nothing else is; ``is_most``: no faster in the long run."""
+        self._expected_rows_per_s, self._is_most = rows_per_s, is_most
 
     def add(self, *, succeeded: int = 0, failed: int = 0, tokens: int = 0) -> None:
         """Counts rows that are done."""
@@ -73,8 +74,11 @@ class JobTracker:
         elapsed_ns = now_ns - first_ns
         if elapsed_ns <= 0:
             return progress
-        expected = self._expected_rows_per_s if elapsed_ns < _EXPECTED_NS else None
-        return progress.with_rate((progress.done - first_done) * 1e9 / elapsed_ns, expected)
+        rate = (progress.done - first_done) * 1e9 / elapsed_ns
+        expected = self._expected_rows_per_s
+        if expected is not None and self._is_most:
+            return progress.with_rate(rate, min(rate, expected) if rate else expected)
+        return progress.with_rate(rate, expected if elapsed_ns < _EXPECTED_NS else None)
 
 
 class News:

@@ -24,6 +24,8 @@ from penstock_server.runtime.job_progress import JobTracker
 from penstock_server.runtime.job_windows import PreparedWindow, WindowRun, prepare_window
 from penstock_server.runtime.result_cache import ResultCache
 
+# How often a job that rests between its pieces looks whether others want its place, in seconds.
+_REST_S = 1.0
 # A job that needs no more of the lanes' time than this to be done in time is in no hurry.
 _NEED_MIN = 0.25
 # One that is counts this many times its weight at most.
@@ -67,6 +69,7 @@ class JobRun:
         clock: Clock,
         limits: BulkLimits,
         cache: ResultCache | None,
+        pace: Pace | None,
         deadline_ns: int | None,
         changed: Callable[[], None],
         is_place_wanted: Callable[[], bool] = lambda: False,
@@ -79,8 +82,7 @@ class JobRun:
         self._tracker = tracker
         self._clock = clock
         self._limits = limits
-        share = job.spec.share_max
-        self._pace = None if share is None else Pace(share, limits.lanes, clock)
+        self._pace = pace
         self._cache = cache
         self._deadline_ns = deadline_ns
         self._changed = changed
@@ -157,7 +159,10 @@ class JobRun:
                 self._cache,
             )
             self._expect(prepared)
-            await self._compute(WindowRun(prepared, self._model, self._tracker, self._on_change, self._pace))
+            run = WindowRun(
+                prepared, self._model, self._tracker, self._on_change, self._clock.now_ns(), self._pace
+            )
+            await self._compute(run)
             has_done_any = True
 
     def _expect(self, prepared: PreparedWindow) -> None:
@@ -165,7 +170,8 @@ class JobRun:
         tokens = max(1.0, float(prepared.tokens.lengths.mean()))
         cost_ns = tokens * self._submitter.bulk_ns_per_token(self._model.manifest.key)
         self._row_ns = cost_ns / self._limits.lanes
-        self._tracker.expect((self._job.spec.share_max or 1.0) * 1e9 / self._row_ns)
+        share = self._job.spec.share_max
+        self._tracker.expect((share or 1.0) * 1e9 / self._row_ns, is_most=share is not None)
 
     def _weight(self) -> float:
         """The job's weight, which grows when its time is short: it would then need much of the lanes' time.
@@ -223,10 +229,16 @@ class JobRun:
         while run.has_more and not self._stop.is_set():
             async with pace.piece:
                 while left_s := pace.left_s():
-                    if await self._stopped_within(min(left_s, self._limits.checkpoint_s)):
+                    # A job at rest holds its place only as long as nobody else wants it.
+                    self._gives_way = self._gives_way or self._is_place_wanted()
+                    if self._gives_way:
+                        self._halt()
+                    if await self._stopped_within(min(left_s, _REST_S)):
                         return
-                    await self._commit(run)
                 await self._compute_piece(run, run.next_rows(pace.begin()))
+                saved_s = (self._clock.now_ns() - run.saved_ns) / 1e9
+                if max(saved_s, pace.left_s()) >= self._limits.checkpoint_s:
+                    await self._commit(run)
 
     async def _compute_piece(self, run: WindowRun, rows: NDArray[np.int32]) -> None:
         now_ns = self._clock.now_ns()
@@ -276,4 +288,4 @@ class JobRun:
         part, record = await asyncio.to_thread(
             snapshot.commit, self._folder, self._store, self._job.id, self._job.spec, self._model
         )
-        run.was_written(part, record)
+        run.was_written(part, record, self._clock.now_ns())

@@ -71,7 +71,7 @@ class BulkJobs:
         )
 
     async def start(self) -> None:
-        """Goes on with unfinished jobs and schedules."""
+        """Goes on with unfinished jobs."""
         await self.jobs.start()
 
     def start_schedules(self) -> None:

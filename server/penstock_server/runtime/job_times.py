@@ -123,9 +123,11 @@ def _starts_after(window: TimeWindow, time_ns: int) -> Iterator[int]:
 def _starts(cron: str, time_zone: str, time_ns: int) -> Iterator[int]:
     zone = ZoneInfo(time_zone) if time_zone else UTC
     # Whole seconds, rounded down: cron knows no less, and a start may be at the very time.
-    after = datetime.fromtimestamp(time_ns // _BILLION, zone)
-    for start in CronSim(cron, after):
-        yield round(start.timestamp()) * _BILLION
+    second = time_ns // _BILLION
+    for start in CronSim(cron, datetime.fromtimestamp(second, zone)):
+        # In an hour that clocks repeat it begins with the first time, which may have passed.
+        if (start_s := round(start.timestamp())) > second:
+            yield start_s * _BILLION
 
 
 def _check_window(window: TimeWindow, field: str, now_ns: int) -> None:

@@ -104,6 +104,7 @@ class WindowRun:
     Attributes:
         number: The window's place in the job.
         settled: Set when nothing more is to come of the rows that were given to the lanes.
+        saved_ns: When it was written last, or begun, on the server's clock.
         is_late: Whether rows were given up because the job's time has run out; they stay pending.
     """
 
@@ -113,6 +114,7 @@ class WindowRun:
         model: LoadedModel,
         tracker: JobTracker,
         changed: Callable[[], None],
+        now_ns: int,
         pace: Pace | None = None,
     ) -> None:
         self.number = prepared.number
@@ -123,6 +125,7 @@ class WindowRun:
         self._model = model
         self._tracker = tracker
         self._changed = changed
+        self.saved_ns = now_ns
         self._pace = pace
         self._status = prepared.part.status.copy()
         self._failures = dict(prepared.part.failures)
@@ -243,9 +246,9 @@ class WindowRun:
             recorded=self._recorded,
         )
 
-    def was_written(self, part: Part, record: WindowRecord) -> None:
+    def was_written(self, part: Part, record: WindowRecord, now_ns: int) -> None:
         """Takes note of what is on disk now."""
-        self._written, self._recorded = part, record
+        self._written, self._recorded, self.saved_ns = part, record, now_ns
 
     def _take_found(self, found: FoundRows) -> None:
         self._outputs[found.rows] = found.outputs

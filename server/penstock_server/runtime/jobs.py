@@ -177,7 +177,7 @@ class JobRunner:
             The files in the order of their names, and how many were left out.
 
         Raises:
-            InvalidRequest: There are too many, or some lead out of the allowed places.
+            InvalidRequest: There are too many, or the folder is in none of the allowed places.
             PlaceFailed: They cannot be listed.
         """
         file_set = await asyncio.to_thread(
@@ -185,9 +185,11 @@ class JobRunner:
         )
         found = await self._files.find(FindOrder(file_set, self._limits))
         whole = [
-            FileVersion(each.url, each.version) for each in found if each.changed_ns <= changed_before_ns
+            FileVersion(each.url, each.version, each.name)
+            for each in found.files
+            if each.changed_ns <= changed_before_ns
         ]
-        return whole, len(found) - len(whole)
+        return whole, len(found.files) - len(whole) + found.left_out
 
     async def retry(self, job_id: str, request_id: str = "") -> Job:
         """Makes a job over the failed rows of one that has ended.

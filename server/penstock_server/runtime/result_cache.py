@@ -119,8 +119,13 @@ class ResultCache:
             outputs: float32 ``[len(rows), width]``.
         """
         entries = self._entries
+        finite = np.isfinite(outputs).all(axis=1)
+        if not finite.all():
+            # They fail whoever has asked, and may not the next time.
+            rows, outputs = rows[finite], outputs[finite]
+        addresses = _addresses(model, tenant, tokens, rows)
         with self._lock:
-            for address, output in zip(_addresses(model, tenant, tokens, rows), outputs, strict=True):
+            for address, output in zip(addresses, outputs, strict=True):
                 earlier = entries.pop(address, None)
                 if earlier is not None:
                     self._bytes -= len(earlier) + _ENTRY_BYTES

@@ -12,7 +12,13 @@ import structlog
 
 from penstock_server.bulk.formats import format_of_name
 from penstock_server.bulk.schedules import FileVersion, SchedulePage, ScheduleStore
-from penstock_server.domain.errors import Draining, InvalidRequest, PenstockError, UnknownSchedule
+from penstock_server.domain.errors import (
+    Draining,
+    InvalidRequest,
+    PenstockError,
+    PlaceFailed,
+    UnknownSchedule,
+)
 from penstock_server.domain.job import Job, JobError, JobSpec
 from penstock_server.domain.schedule import Schedule, ScheduleRun, ScheduleSpec
 from penstock_server.runtime.job_commands import JobCommands
@@ -20,6 +26,8 @@ from penstock_server.runtime.job_times import check_cron, next_start_ns
 
 # How long is slept at most: the clock of the day may be set, or stand still with the machine.
 _SLEEP_S_MAX = 30.0
+# How long a run looks for files: others wait behind it.
+_LOOK_S_MAX = 120.0
 _QUIET_S_MAX = 24 * 3600
 _BILLION = 1_000_000_000
 
@@ -43,7 +51,7 @@ class JobMaker(Protocol):
         """Finds the files that a spec's URL names.
 
         Args:
-            spec: Its URL names a folder or holds a pattern.
+            spec: Its URL names a folder, a pattern or one file.
             changed_before_ns: Those that have changed since are left out; nanoseconds since 1970.
 
         Returns:
@@ -83,7 +91,8 @@ class ScheduleRunner:
         self._expire_s_max = expire_s_max
         self._sleep = sleep
         self._changed = asyncio.Event()
-        self._running = asyncio.Lock()
+        self._running: dict[str, asyncio.Lock] = {}
+        self._looking: set[asyncio.Task[tuple[list[FileVersion], int]]] = set()
         self._commands = JobCommands()
         self._task: asyncio.Task[None] | None = None
         self._is_closed = False
@@ -95,6 +104,8 @@ class ScheduleRunner:
     async def close(self) -> None:
         """Runs no more; a run under way ends after the job that it is making. Idempotent."""
         self._is_closed = True
+        for looking in self._looking:
+            looking.cancel()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -145,6 +156,7 @@ class ScheduleRunner:
     async def delete(self, schedule_id: str) -> None:
         """Removes a schedule; its jobs stay. Raises UnknownSchedule."""
         await self._carry_out(self._in_journal(lambda: self._store.delete(schedule_id)))
+        self._running.pop(schedule_id, None)
 
     async def run(self, schedule_id: str) -> tuple[Schedule, list[str]]:
         """Runs a schedule now.
@@ -186,9 +198,9 @@ class ScheduleRunner:
             await self._wait(left_s)
             return
         try:
-            await self._commands.carry_out(self._run(due.id))
-        except UnknownSchedule:
-            _log.info("schedule_deleted_meanwhile", schedule=due.id)
+            await self._commands.carry_out(self._run(due.id, is_due=True))
+        except (UnknownSchedule, Draining) as err:
+            _log.info("schedule_not_run", schedule=due.id, message=err.message)
 
     async def _wait(self, left_s: float | None) -> None:
         """Waits for some time, or for the first schedule, or for another one."""
@@ -202,44 +214,44 @@ class ScheduleRunner:
             changed.cancel()
             timer.cancel()
 
-    async def _run(self, schedule_id: str) -> tuple[Schedule, list[str]]:
+    async def _run(self, schedule_id: str, *, is_due: bool = False) -> tuple[Schedule, list[str]]:
         # One at a time: two that looked at one folder together would both find a file new.
-        async with self._running:
+        async with self._running.setdefault(schedule_id, asyncio.Lock()):
             schedule = await self.get(schedule_id)
             now_ns = self._day_ns()
             making = _Making()
             try:
-                await self._make_jobs(schedule, now_ns, making)
+                await self._make_jobs(schedule, now_ns, making, is_due=is_due)
+            except UnknownSchedule:
+                raise
             except PenstockError as err:
                 making.error = JobError(err.reason, err.message)
+            except Exception:  # noqa: BLE001 - the others are to run, and this one at its next time
+                _log.exception("schedule_failed", schedule=schedule_id)
+                making.error = JobError("INTERNAL", "The run failed; the server's log has the reason.")
             if self._is_closed:
                 # It stays due, and goes on at the next start.
                 raise Draining("The server is shutting down; the run goes on when it is up again.")
             run = ScheduleRun(now_ns, len(making.job_ids), making.files_left, making.error)
-            # Read again: it may have been paused meanwhile.
-            is_paused = (await self.get(schedule_id)).is_paused
-            due_ns = None if is_paused else _due_ns(schedule.spec, max(now_ns, self._day_ns()))
+            due_ns = _due_ns(schedule.spec, max(now_ns, self._day_ns()))
             schedule = await asyncio.to_thread(self._store.ran, schedule_id, run, due_ns)
         _log.info("schedule_ran", schedule=schedule_id, jobs=run.jobs, left=run.files_left, error=run.error)
         return schedule, making.job_ids
 
-    async def _make_jobs(self, schedule: Schedule, now_ns: int, making: _Making) -> None:
+    async def _make_jobs(self, schedule: Schedule, now_ns: int, making: _Making, *, is_due: bool) -> None:
         """Makes a job of each new file. Raises what ends the run early."""
         spec = schedule.spec
-        files, making.files_left = await self._jobs.files(spec.job, now_ns - spec.quiet_s * _BILLION)
+        files, making.files_left = await self._found(spec, now_ns)
         new = await asyncio.to_thread(self._store.new_files, schedule.id, files)
         making.files_left += len(new)
-        for file in new[: self._jobs_max]:
-            if self._is_closed:
+        for file in new:
+            if self._is_closed or len(making.job_ids) == self._jobs_max:
                 return
-            expire_time_ns = None if spec.expire_after_s is None else now_ns + spec.expire_after_s * _BILLION
+            # It may have been deleted or paused meanwhile.
+            if (await self.get(schedule.id)).is_paused and is_due:
+                return
             try:
-                job_spec = replace(
-                    spec.job,
-                    input_url=file.url,
-                    input_format=spec.job.input_format or format_of_name(file.url),
-                    expire_time_ns=expire_time_ns,
-                )
+                job_spec = _job_spec(spec, file, self._day_ns())
                 # A server that dies before it has recorded the file finds the same job again.
                 job = await self._jobs.create(job_spec, _request_id(schedule.id, file))
             except InvalidRequest as err:
@@ -247,8 +259,36 @@ class ScheduleRunner:
                 making.error = JobError(err.reason, f"{file.url}: {err.message}")
                 continue
             await asyncio.to_thread(self._store.took, schedule.id, file)
-            making.job_ids.append(job.id)
             making.files_left -= 1
+            if job.create_time_ns >= now_ns:
+                making.job_ids.append(job.id)
+
+    async def _found(self, spec: ScheduleSpec, now_ns: int) -> tuple[list[FileVersion], int]:
+        """Looks for files, but neither for ever nor when the server shuts down."""
+        looking = asyncio.create_task(self._jobs.files(spec.job, now_ns - spec.quiet_s * _BILLION))
+        self._looking.add(looking)
+        try:
+            return await asyncio.wait_for(looking, _LOOK_S_MAX)
+        except TimeoutError as err:
+            raise PlaceFailed(
+                f"{spec.job.input_url} was not listed within {_LOOK_S_MAX:.0f} s; name fewer files."
+            ) from err
+        except asyncio.CancelledError:
+            if not self._is_closed:
+                raise
+            return [], 0
+        finally:
+            self._looking.discard(looking)
+
+
+def _job_spec(spec: ScheduleSpec, file: FileVersion, now_ns: int) -> JobSpec:
+    """What the job of a file computes. Raises InvalidRequest if nothing tells its format."""
+    return replace(
+        spec.job,
+        input_url=file.url,
+        input_format=spec.job.input_format or format_of_name(file.name),
+        expire_time_ns=None if spec.expire_after_s is None else now_ns + spec.expire_after_s * _BILLION,
+    )
 
 
 @dataclass
@@ -265,6 +305,6 @@ def _due_ns(spec: ScheduleSpec, now_ns: int) -> int:
 
 
 def _request_id(schedule_id: str, file: FileVersion) -> str:
-    """What names a file of a schedule as it is; no caller's request id is like it."""
+    """What names a file of a schedule as it is; no id of a caller that shows a certificate is like it."""
     digest = hashlib.sha256(f"{len(file.url)} {file.url}{file.version}".encode(errors="surrogatepass"))
     return f"{schedule_id}\0{digest.hexdigest()}"

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from penstock_server.bulk.journal import JobStore
 from penstock_server.bulk.limits import BulkLimits
 from penstock_server.domain.job import JobState
+from penstock_server.domain.tasks import RequestClass, RequestOptions, Truncation
+from penstock_server.runtime import job_run
 from penstock_server.runtime.job_pace import Pace
-from tests.support.bulk_jobs import Bench, ManualClock, running_bench, settle
+from tests.support.bulk_jobs import TOKENS_MAX, Bench, ManualClock, running_bench, settle
 
 SECOND_NS = 1_000_000_000
 LIMITS = BulkLimits(window_rows=600, disk_free_bytes_min=0, lanes=2, checkpoint_s=1000)
@@ -92,7 +97,87 @@ async def test_a_job_that_rests_stops_at_once(bench: Bench) -> None:
     bench.lane.cost_ns = SECOND_NS
     bench.lane.compute(bench.lane.waiting_rows)
     await settle()
-    done = (await bench.runner.pause(job.id)).progress.done
-    await settle()
+    done = (await bench.runner.get(job.id)).progress.done
     assert 0 < done < 500
-    assert (await bench.runner.get(job.id)).progress.done == done
+    await bench.runner.pause(job.id)
+    await asyncio.wait_for(bench.runner.close(), 5)
+    assert sum(window.succeeded for window in bench.store.windows(job.id)) == done
+
+
+def of(tenant: str) -> RequestOptions:
+    return RequestOptions(request_class=RequestClass.BULK, tenant=tenant)
+
+
+async def test_a_job_that_rests_gives_its_place_to_another_tenant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_run, "_REST_S", 0.001)
+    async with running_bench(tmp_path, replace(LIMITS, jobs_running_max=1)) as bench:
+        texts = texts_of(1300)
+        resting = await bench.submit(texts, share_max=0.01, options=of("a"))
+        other = await bench.submit(texts_of(1200), options=of("b"))
+        bench.lane.cost_ns = SECOND_NS
+        for _ in range(20):
+            bench.lane.compute(bench.lane.waiting_rows)
+            await asyncio.sleep(0.005)
+            await settle()
+        # No time has passed: the one still pays for its first piece.
+        assert (await bench.runner.get(other.id)).state is JobState.SUCCEEDED
+        assert 0 < (await bench.runner.get(resting.id)).progress.done < 1300
+        while not (done := await bench.runner.get(resting.id)).state.has_ended:
+            bench.clock.time_ns += 60 * SECOND_NS
+            bench.lane.compute(bench.lane.waiting_rows)
+            await asyncio.sleep(0.002)
+            await settle()
+        assert done.progress.succeeded == 1300
+        assert [row.answer for row in await bench.read(resting.id)] == bench.expected(texts)
+
+
+async def test_what_is_done_is_on_disk_before_a_long_rest(tmp_path: Path) -> None:
+    async with running_bench(tmp_path, replace(LIMITS, checkpoint_s=15)) as bench:
+        job = await bench.submit(texts_of(1100), share_max=0.01)
+        bench.lane.cost_ns = SECOND_NS
+        bench.lane.compute(bench.lane.waiting_rows)
+        await settle()
+        done = (await bench.runner.get(job.id)).progress.done
+        assert 0 < done < 600
+        assert sum(window.succeeded for window in bench.store.windows(job.id)) == done
+        await bench.runner.cancel(job.id)
+        await settle()
+
+
+async def test_short_rests_cost_no_part_each(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    commits = 0
+    commit = JobStore.commit_window
+
+    def count(store: JobStore, *arguments: Any) -> Any:
+        nonlocal commits
+        commits += 1
+        return commit(store, *arguments)
+
+    monkeypatch.setattr(JobStore, "commit_window", count)
+    job = await bench.submit(texts_of(1000), share_max=0.9)
+    bench.lane.cost_ns = 10_000_000
+    while not (await bench.runner.get(job.id)).state.has_ended:
+        bench.lane.compute(bench.lane.waiting_rows)
+        bench.clock.time_ns += bench.lane.cost_ns
+        await asyncio.sleep(0.005)
+        await settle()
+    assert commits == 2
+
+
+async def test_time_left_is_no_less_than_the_share_allows(bench: Bench) -> None:
+    texts = texts_of(500)
+    job = await bench.submit(texts, share_max=0.005)
+    bench.lane.compute(bench.lane.waiting_rows)
+    await settle()
+    bench.clock.time_ns += 10 * SECOND_NS
+    progress = (await bench.runner.get(job.id)).progress
+    tokens = bench.model.tokenizer.encode(
+        texts, tokens_max=TOKENS_MAX, truncation=Truncation.RIGHT
+    ).lengths.mean()
+    assert progress.rows_per_s > 1
+    # A token costs 0.1 s of one of two lanes, of which half a percent may be used.
+    assert progress.time_left_s == pytest.approx(progress.pending * tokens * 0.1 / 2 / 0.005, rel=1e-6)
+    await bench.runner.cancel(job.id)
+    await settle()

@@ -14,7 +14,7 @@ from penstock_server.domain.errors import InvalidRequest
 from penstock_server.domain.job import FileFormat, InputColumns, JobSpec, JobState, TimeWindow
 from penstock_server.domain.model import ModelKey
 from penstock_server.domain.tasks import RequestOptions, Task, TaskOptions
-from penstock_server.runtime.job_times import check_times, open_from_ns, open_until_ns
+from penstock_server.runtime.job_times import check_times, next_start_ns, open_from_ns, open_until_ns
 from tests.support.bulk_jobs import SECOND_NS, Bench, TurnedTime, running_bench, settle
 
 HOUR_S = 3600
@@ -61,6 +61,18 @@ def test_a_window_opens_and_closes_by_the_clock_of_its_zone(now: str, opens: str
     job = spec(NIGHT)
     assert open_from_ns(job, ns(now)) == ns(opens)
     assert open_until_ns(job, ns(now)) == (None if closes is None else ns(closes))
+
+
+@pytest.mark.parametrize("minute", [0, 29, 30, 59, 89, 90])
+def test_no_time_of_an_hour_that_clocks_repeat_has_passed(minute: int) -> None:
+    # From 00:00 to 02:00 of Greenwich Berlin's clocks show the hour from two to three twice.
+    now_ns = ns("2026-10-25T00:00", "UTC") + minute * 60 * SECOND_NS
+    start_ns = next_start_ns("30 2 * * *", "Europe/Berlin", now_ns)
+    assert start_ns > now_ns
+    job = spec(TimeWindow("30 2 * * *", 2 * HOUR_S, "Europe/Berlin"))
+    until_ns = open_until_ns(job, now_ns)
+    assert until_ns is None or until_ns > now_ns
+    assert open_from_ns(job, now_ns) >= now_ns
 
 
 def test_the_window_that_opens_first_counts_and_the_one_that_closes_last() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 from collections.abc import AsyncGenerator
@@ -12,8 +13,8 @@ from typing import Any
 import pytest
 
 from penstock_server.bulk.limits import BulkLimits
-from penstock_server.bulk.schedules import ScheduleStore
-from penstock_server.domain.errors import InvalidRequest, UnknownModel, UnknownSchedule
+from penstock_server.bulk.schedules import FileVersion, ScheduleStore
+from penstock_server.domain.errors import Draining, InvalidRequest, UnknownModel, UnknownSchedule
 from penstock_server.domain.job import Job
 from penstock_server.domain.model import ModelKey
 from penstock_server.domain.schedule import Schedule, ScheduleSpec
@@ -150,13 +151,25 @@ async def test_a_run_makes_so_many_jobs_and_leaves_the_rest(target: ScheduleBenc
     assert await target.inputs() == [f"{name}.jsonl" for name in "abcde"]
 
 
-async def test_times_that_passed_while_the_server_was_down_are_one_run(target: ScheduleBench) -> None:
+async def test_times_that_passed_while_the_server_was_down_are_one_run(
+    target: ScheduleBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     schedule = await target.create()
     await target.schedules.close()
     target.put("a.jsonl", "a")
     target.bench.clock.time_ns += 5 * HOUR_S * SECOND_NS
+    runs = 0
+    ran = ScheduleStore.ran
+
+    def count(store: ScheduleStore, *arguments: Any) -> Schedule:
+        nonlocal runs
+        runs += 1
+        return ran(store, *arguments)
+
+    monkeypatch.setattr(ScheduleStore, "ran", count)
     target.start()
     await settle()
+    assert runs == 1
     after = await target.schedules.get(schedule.id)
     assert await target.inputs() == ["a.jsonl"]
     assert after.last_run is not None
@@ -175,8 +188,11 @@ async def test_a_server_that_dies_before_it_has_noted_a_file_makes_no_second_job
         raise OSError("power loss")
 
     monkeypatch.setattr(ScheduleStore, "took", die)
-    with pytest.raises(OSError, match="power loss"):
-        await target.schedules.run(schedule.id)
+    after, job_ids = await target.schedules.run(schedule.id)
+    assert job_ids == []
+    assert after.last_run is not None
+    assert after.last_run.error is not None
+    assert after.last_run.error.reason == "INTERNAL"
     await target.schedules.close()
     monkeypatch.undo()
     target.start()
@@ -280,3 +296,106 @@ async def test_a_schedule_of_no_model_or_outside_of_the_roots_is_refused(target:
         await target.create(job=replace(job, input_url=str(target.folder)))
     with pytest.raises(InvalidRequest, match="input_roots"):
         await target.create(job=replace(job, input_url="/etc/*.conf"))
+
+
+async def test_bad_names_do_not_keep_the_others_from_their_jobs(target: ScheduleBench) -> None:
+    await target.schedules.close()
+    target.jobs_max = 2
+    target.start()
+    for name in ("a.pdf", "b.pdf", "c.pdf", "d.jsonl", "e.jsonl", "f.jsonl"):
+        target.put(name, name[0])
+    spec = target.bench.spec("", input_url=f"{target.folder}/*", input_format=None)
+    schedule = await target.create(job=spec)
+    await target.schedules.run(schedule.id)
+    await target.schedules.run(schedule.id)
+    assert await target.inputs() == ["d.jsonl", "e.jsonl", "f.jsonl"]
+
+
+@pytest.mark.parametrize("command", ["pause", "delete"])
+async def test_a_run_stops_when_its_schedule_does(
+    target: ScheduleBench, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    for name in "abc":
+        target.put(f"{name}.jsonl", name)
+    schedule = await target.create()
+    took = ScheduleStore.took
+
+    def take_one(store: ScheduleStore, schedule_id: str, file: FileVersion) -> None:
+        took(store, schedule_id, file)
+        if command == "pause":
+            store.set_due(schedule_id, None)
+        else:
+            store.delete(schedule_id)
+
+    monkeypatch.setattr(ScheduleStore, "took", take_one)
+    await target.time.pass_s(HOUR_S)
+    assert await target.inputs() == ["a.jsonl"]
+    if command == "pause":
+        after = await target.schedules.get(schedule.id)
+        assert (after.is_paused, after.due_ns) == (True, None)
+
+
+async def test_a_file_that_comes_back_as_it_was_is_no_new_job(target: ScheduleBench) -> None:
+    target.put("a.jsonl", "a")
+    schedule = await target.create()
+    await target.schedules.run(schedule.id)
+    target.put("a.jsonl", "b", age_s=50)
+    target.bench.clock.time_ns += SECOND_NS
+    await target.schedules.run(schedule.id)
+    target.put("a.jsonl", "a", age_s=101)
+    after, job_ids = await target.schedules.run(schedule.id)
+    assert after.last_run is not None
+    assert (job_ids, after.last_run.jobs, after.last_run.files_left) == ([], 0, 0)
+
+
+async def test_a_folder_that_is_away_for_a_while_makes_nothing_new(target: ScheduleBench) -> None:
+    target.put("a.jsonl", "a")
+    schedule = await target.create()
+    _, (job_id,) = await target.schedules.run(schedule.id)
+    await settle()
+    await target.bench.finish(job_id)
+    await target.bench.runner.delete(job_id)
+    away = target.folder.rename(target.folder.with_name("away"))
+    target.folder.mkdir()
+    await target.schedules.run(schedule.id)
+    target.folder.rmdir()
+    away.rename(target.folder)
+    _, job_ids = await target.schedules.run(schedule.id)
+    assert job_ids == []
+
+
+async def test_links_that_lead_astray_and_names_no_url_tells_leave_the_others_alone(
+    target: ScheduleBench, tmp_path: Path
+) -> None:
+    target.put("a.jsonl", "a")
+    target.put("b*c.jsonl", "b")
+    (target.folder / "loop.jsonl").symlink_to(target.folder / "loop.jsonl")
+    (target.folder / "out.jsonl").symlink_to("/etc/hostname")
+    (tmp_path / "store").mkdir()
+    target.put("../store/123", "d")
+    (target.folder / "named.jsonl").symlink_to(tmp_path / "store" / "123")
+    spec = target.bench.spec("", input_url=f"{target.folder}/", input_format=None)
+    schedule = await target.create(job=spec)
+    after, job_ids = await target.schedules.run(schedule.id)
+    assert after.last_run is not None
+    assert (len(job_ids), after.last_run.error) == (2, None)
+    # What leads nowhere is no file at all.
+    assert after.last_run.files_left == 2
+    assert await target.inputs() == ["a.jsonl", "123"]
+
+
+async def test_a_run_that_looks_for_long_ends_with_the_server(
+    target: ScheduleBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schedule = await target.create()
+
+    async def never(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(target.bench.files, "find", never, raising=False)
+    running = asyncio.create_task(target.schedules.run(schedule.id))
+    await settle()
+    await target.schedules.close()
+    with pytest.raises(Draining):
+        await running
+    assert (await target.schedules.get(schedule.id)).last_run is None

@@ -357,6 +357,20 @@ def test_what_somebody_was_just_told_of_stays_when_its_job_is_deleted(store: Upl
         store.get(other.id)
 
 
+def test_an_upload_that_a_job_was_made_of_meanwhile_is_not_released(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    upload = sent(store)
+    database: Database = vars(store)["_database"]
+    with database.transaction() as db:
+        db.execute(
+            "INSERT INTO jobs (id, upload_id, spec, state, created_ns) "
+            "VALUES ('job', ?, x'00', 'running', 0)",
+            (upload.id,),
+        )
+    store.release(upload.id)
+    assert store.complete_path(upload.id).exists()
+
+
 def test_uploads_expire_when_nobody_goes_on_with_them(tmp_path: Path) -> None:
     age_s = LIMITS.upload_age_s_max
     store = store_in(tmp_path)

@@ -24,6 +24,7 @@ STATE = ServerState(
     queue=lambda request_class: (int(request_class), 10 * int(request_class)),
     rpcs_in_flight=lambda: 3,
     worker_restarts=lambda: 2,
+    cache=lambda: (5, 6, 7, 8),
 )
 INFO = AnswerInfo(
     model=MODEL,

@@ -12,12 +12,14 @@ from penstock_kernels import TokenRows
 from penstock_server.domain.errors import DeadlineUnmeetable, InvalidRequest
 from penstock_server.domain.model import ModelKey
 from penstock_server.domain.tasks import RequestClass
+from penstock_server.domain.work import BatchPlan, BatchTimes
 from penstock_server.runtime.clock import MonotonicClock
 from penstock_server.runtime.dispatcher import Dispatcher
+from penstock_server.runtime.lanes import BatchResult
 from penstock_server.runtime.result_cache import ResultCache
-from penstock_server.scheduling.scheduler import Scheduler
+from penstock_server.scheduling.scheduler import LaneKind, Scheduler
 from tests.support.costs import FixedCosts
-from tests.support.work import MODEL, make_work, token_rows
+from tests.support.work import MODEL, RecordingSink, make_work, token_rows
 from tests.unit.runtime.test_dispatcher import LIMITS, RowLane, settle
 
 WIDTH = 4
@@ -75,6 +77,17 @@ def test_a_row_that_is_kept_twice_counts_once() -> None:
     for first in (0, 1):
         cache.keep(MODEL, "", tokens, some(0), outputs(2)[first:][:1])
     assert (cache.counts().entries, cache.counts().bytes) == (1, ENTRY_BYTES)
+
+
+def test_what_is_no_number_is_not_kept() -> None:
+    cache = ResultCache(1 << 20)
+    tokens = token_rows([1, 2])
+    broken = outputs(2)
+    broken[0, 1] = np.nan
+    cache.keep(MODEL, "", tokens, some(0, 1), broken)
+    found = cache.find(MODEL, "", tokens, some(0, 1))
+    assert found is not None
+    assert found.rows.tolist() == [1]
 
 
 def test_a_bound_below_one_entry_keeps_nothing() -> None:
@@ -137,6 +150,32 @@ async def test_a_cancelled_call_hears_nothing() -> None:
     await asyncio.sleep(0)
     assert sink.outputs == {}
     await target.close()
+
+
+async def test_a_job_is_charged_for_its_rows_of_a_batch_only() -> None:
+    class CostSink(RecordingSink):
+        cost_ns = 0
+
+        def deliver(self, rows: NDArray[np.int32], outputs: NDArray[np.float32], times: BatchTimes) -> None:
+            self.cost_ns += times.cpu_ns
+
+    class DearLane(RowLane):
+        kind = LaneKind.BULK
+
+        async def run(self, plan: BatchPlan, *, alone: bool = False) -> BatchResult:
+            result = await super().run(plan, alone=alone)
+            return BatchResult(result.outputs, BatchTimes(1, 2, 1000))
+
+    target = dispatcher(DearLane())
+    sinks = [CostSink(), CostSink()]
+    for sink, lengths in zip(sinks, ([6], [2, 2]), strict=True):
+        work, _ = make_work(lengths, request_class=RequestClass.BULK)
+        work.sink, work.flow = sink, f"job of {lengths}"
+        target.submit(work)
+    target.start()
+    await settle()
+    await target.close()
+    assert [sink.cost_ns for sink in sinks] == [600, 400]
 
 
 async def test_rows_of_jobs_are_not_looked_up_again() -> None:
