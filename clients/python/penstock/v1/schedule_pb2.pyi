@@ -38,7 +38,7 @@ class ScheduleSpec(google.protobuf.message.Message):
     """Expire time of each job, in seconds after the run that makes it. 0: none. At most 366 days."""
     @property
     def job(self) -> penstock.v1.bulk_pb2.JobSpec:
-        """What each job computes. `input_url` names a folder or holds a pattern, and tells which files are looked for;
+        """What each job computes. `input_url` names a folder, a pattern or one file, and tells which are looked for;
         `upload_id`, `expire_time` and `not_before` must be unset. Without a version each job has the one that is
         present when it is made. REQUIRED.
         """
