@@ -17,6 +17,9 @@ from penstock.exchange import Exchange, Local, Metadata, Method, Pause, Send, St
 T = TypeVar("T")
 ResponseT = TypeVar("ResponseT", bound=Message)
 
+# What grpc.aio says, as INTERNAL, where the other side ends a call just as a message is handed over.
+_CUT_WHILE_SENDING = "Internal error from Core"
+
 
 class AsyncWire:
     """Performs exchanges on a grpc.aio channel, which is opened on the event loop of the first call."""
@@ -91,7 +94,14 @@ class AsyncWire:
         call = _call(step.method, self._channel().stream_unary)
         failures: list[Exception] = []
         requests = shielded(_threaded(step.requests), failures)
-        response = await call(requests, timeout=step.timeout_s, metadata=self._metadata)
+        try:
+            response = await call(requests, timeout=step.timeout_s, metadata=self._metadata)
+        except grpc.aio.AioRpcError as error:
+            if error.details() != _CUT_WHILE_SENDING:
+                raise
+            metadata = (error.initial_metadata(), error.trailing_metadata())
+            told = "The call ended while a message was being sent."
+            raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, *metadata, details=told) from error
         if failures:
             raise failures[0]
         return response
